@@ -1,0 +1,61 @@
+use std::{
+    fmt::Display,
+    io,
+    net::{IpAddr, SocketAddr},
+};
+
+use super::Direction;
+
+/// A connection that ended before it was known well enough to be counted as one.
+#[derive(Clone, Copy)]
+pub struct EarlyDenial<'a> {
+    /// Who connected.
+    pub source: SocketAddr,
+    /// What was connected to.
+    pub destination: SocketAddr,
+    /// Which way, seen from the local workload.
+    pub direction: Direction,
+    /// Why it ended.
+    pub error: &'a dyn Display,
+}
+
+/// Something that happened to the proxy rather than to one connection.
+#[derive(Clone, Copy)]
+#[non_exhaustive]
+pub enum Event<'a> {
+    /// A listener could not take a connection.
+    AcceptFailed {
+        /// What the listener is for.
+        direction: Direction,
+        /// What the system said.
+        error: &'a io::Error,
+    },
+    /// A policy in dry-run mode would have denied a connection.
+    DryRunDenied {
+        /// Who connected.
+        source: SocketAddr,
+        /// What was connected to.
+        destination: SocketAddr,
+        /// The policy, as `namespace/name`.
+        policy: &'a dyn Display,
+    },
+    /// A changed local configuration is in force.
+    LocalConfigApplied,
+    /// A changed local configuration is not usable; the one before stays in force.
+    LocalConfigRejected {
+        /// What is wrong with it.
+        error: &'a dyn Display,
+    },
+    /// A connection was denied because a policy that its workload lists never arrived.
+    PolicyMissing {
+        /// The policy, as `namespace/name`.
+        policy: &'a dyn Display,
+    },
+    /// An application sees an address of ours instead of its client's.
+    SourceAddressNotPreserved {
+        /// The client's address.
+        source: IpAddr,
+        /// Why it could not be kept.
+        error: &'a io::Error,
+    },
+}

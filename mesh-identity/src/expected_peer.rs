@@ -1,0 +1,127 @@
+//! Whom a connection may be with.
+
+use std::{fmt, sync::Arc};
+
+use crate::{SpiffeId, TrustDomain};
+
+/// The peers a connection may be with: never "anyone", always a named set.
+///
+/// Equality and hash ignore the order and repetition of what it was made from, so that it can be part of the key under
+/// which connections are shared. A clone costs one reference count.
+///
+/// ```
+/// use mesh_identity::{ExpectedPeer, SpiffeId};
+///
+/// let cart: SpiffeId = "spiffe://example.org/ns/shop/sa/cart".parse()?;
+/// assert!(ExpectedPeer::exact([cart.clone()]).matches(&cart));
+/// assert!(!ExpectedPeer::exact([]).matches(&cart));
+/// # Ok::<(), mesh_identity::SpiffeIdError>(())
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct ExpectedPeer(Rule);
+
+/// Sorted and without repetition.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum Rule {
+    Ids(Arc<[SpiffeId]>),
+    TrustDomains(Arc<[TrustDomain]>),
+}
+
+impl ExpectedPeer {
+    /// Exactly one of these ids; none of them means no peer at all.
+    pub fn exact(ids: impl IntoIterator<Item = SpiffeId>) -> Self {
+        Self(Rule::Ids(distinct(ids)))
+    }
+
+    /// Any id of this trust domain.
+    pub fn trust_domain(trust_domain: TrustDomain) -> Self {
+        Self::trust_domains([trust_domain])
+    }
+
+    /// Any id of one of these trust domains, for a mesh with aliases or federation; none of them means no peer at all.
+    pub fn trust_domains(trust_domains: impl IntoIterator<Item = TrustDomain>) -> Self {
+        Self(Rule::TrustDomains(distinct(trust_domains)))
+    }
+
+    /// Whether `id` is such a peer. Takes time logarithmic in the size of the set.
+    pub fn matches(&self, id: &SpiffeId) -> bool {
+        match &self.0 {
+            Rule::Ids(ids) => ids.binary_search(id).is_ok(),
+            Rule::TrustDomains(domains) => domains.binary_search(id.trust_domain()).is_ok(),
+        }
+    }
+}
+
+impl fmt::Display for ExpectedPeer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.0 {
+            Rule::Ids(ids) if ids.is_empty() => f.write_str("no peer"),
+            Rule::Ids(ids) => list(f, ids),
+            Rule::TrustDomains(domains) if domains.is_empty() => f.write_str("no peer"),
+            Rule::TrustDomains(domains) => {
+                f.write_str("any identity of ")?;
+                list(f, domains)
+            }
+        }
+    }
+}
+
+fn distinct<T: Ord>(items: impl IntoIterator<Item = T>) -> Arc<[T]> {
+    let mut items: Vec<T> = items.into_iter().collect();
+    items.sort_unstable();
+    items.dedup();
+    items.into()
+}
+
+fn list(f: &mut fmt::Formatter<'_>, items: &[impl fmt::Display]) -> fmt::Result {
+    for (index, item) in items.iter().enumerate() {
+        let separator = if index == 0 { "" } else { " or " };
+        write!(f, "{separator}{item}")?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::hash::{BuildHasher, RandomState};
+
+    use super::*;
+
+    fn id(text: &str) -> SpiffeId {
+        text.parse().unwrap()
+    }
+
+    // identity#16
+    #[test]
+    fn order_and_repetition_do_not_matter() {
+        let (a, b) = (id("spiffe://example.org/a"), id("spiffe://example.org/b"));
+        let one = ExpectedPeer::exact([a.clone(), b.clone()]);
+        let other = ExpectedPeer::exact([b.clone(), a.clone(), b.clone()]);
+        let hasher = RandomState::new();
+        assert_eq!(one, other);
+        assert_eq!(hasher.hash_one(&one), hasher.hash_one(&other));
+        assert!(one.matches(&a) && one.matches(&b) && other.matches(&a) && other.matches(&b));
+        assert_ne!(one, ExpectedPeer::exact([a]));
+    }
+
+    // identity#17
+    #[test]
+    fn an_empty_set_matches_nothing() {
+        let a = id("spiffe://example.org/a");
+        for nobody in [ExpectedPeer::exact([]), ExpectedPeer::trust_domains([])] {
+            assert!(!nobody.matches(&a));
+            assert_eq!(nobody.to_string(), "no peer");
+        }
+    }
+
+    // identity#20
+    #[test]
+    fn a_trust_domain_matches_its_own_ids_only() {
+        let domain = |name: &str| name.parse::<TrustDomain>().unwrap();
+        let expected = ExpectedPeer::trust_domains([domain("example.org"), domain("old.example.org")]);
+        assert!(expected.matches(&id("spiffe://example.org/a")));
+        assert!(expected.matches(&id("spiffe://old.example.org/a")));
+        assert!(!expected.matches(&id("spiffe://example.org.evil.example/a")));
+        assert!(!expected.matches(&id("spiffe://example.or/a")));
+    }
+}

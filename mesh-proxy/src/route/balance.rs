@@ -42,7 +42,11 @@ pub(super) enum NoEndpoint {
 
 impl Balance<'_> {
     /// Chooses an endpoint. Allocates nothing; usually constant time, at worst linear in the number of endpoints.
-    pub(super) fn choose<'a>(&self, table: &'a EndpointTable, rng: &mut Rng) -> Result<Chosen<'a>, NoEndpoint> {
+    pub(super) fn choose<'a>(
+        &self,
+        table: &'a EndpointTable,
+        rng: &mut Rng,
+    ) -> Result<Chosen<'a>, NoEndpoint> {
         if self.purpose == Purpose::Application && self.service.ports.get(self.service_port).is_none() {
             return Err(NoEndpoint::Unfit);
         }
@@ -76,7 +80,9 @@ impl Balance<'_> {
                 Fitness::Fit { rank, .. } if rank > highest || total == 0 => {
                     (highest, total) = (rank, endpoint.workload.capacity.into());
                 }
-                Fitness::Fit { rank, .. } if rank == highest => total += u64::from(endpoint.workload.capacity),
+                Fitness::Fit { rank, .. } if rank == highest => {
+                    total += u64::from(endpoint.workload.capacity)
+                }
                 Fitness::Fit { .. } | Fitness::Unfit => {}
                 Fitness::OtherNetwork => other_network = true,
             }
@@ -101,10 +107,12 @@ impl Balance<'_> {
 
     fn fitness(&self, endpoint: &Endpoint) -> Fitness {
         let workload = &*endpoint.workload;
-        let policy = self.service.load_balancer.as_ref().map_or(HealthPolicy::OnlyHealthy, |b| b.health_policy);
+        let policy =
+            self.service.load_balancer.as_ref().map_or(HealthPolicy::OnlyHealthy, |b| b.health_policy);
         if workload.capacity == 0
             || policy == HealthPolicy::OnlyHealthy && workload.status == Health::Unhealthy
-            || self.is_strict() && !self.preferences().iter().all(|&scope| agree(scope, self.source, workload))
+            || self.is_strict()
+                && !self.preferences().iter().all(|&scope| agree(scope, self.source, workload))
         {
             return Fitness::Unfit;
         }
@@ -159,7 +167,7 @@ enum Fitness {
 ///
 /// The network is special where it comes first: a different one does not end the count, and the same one outweighs
 /// everything else together.
-fn rank(preferences: &[Scope], source: &Workload, candidate: &Workload) -> usize {
+pub(super) fn rank(preferences: &[Scope], source: &Workload, candidate: &Workload) -> usize {
     let mut rank = 0;
     for (position, &scope) in preferences.iter().enumerate() {
         let leads_with_network = position == 0 && scope == Scope::Network;

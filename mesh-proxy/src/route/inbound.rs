@@ -3,9 +3,9 @@
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use hbone::{Destination, Host, Refusal};
+use hbone::{Destination, Host};
 
-use super::{ListenerPorts, waypoint};
+use super::{InboundError, ListenerPorts, waypoint};
 use crate::state::{
     AddressOwner, ApplicationTunnelProtocol, GatewayReference, NetworkAddress, PortMap, Service, Snapshot,
     Workload,
@@ -83,52 +83,6 @@ pub fn resolve_plaintext(
     Ok(InboundRoute { target, service: guess_service(snapshot, workload, target.port(), None).cloned() })
 }
 
-/// Why a connection to a local workload cannot be handed on.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum InboundError {
-    /// The authority's address neither is the local one nor belongs to something the local workload is a waypoint for.
-    #[error("ip mismatch: {authority} != {local}")]
-    IpMismatch {
-        /// The authority's address.
-        authority: IpAddr,
-        /// The address on which the connection was accepted.
-        local: IpAddr,
-    },
-    /// No service of the local workload has this host name.
-    #[error("no service for hostname: {hostname}")]
-    NoHostname {
-        /// The host name.
-        hostname: String,
-    },
-    /// The service does not have this port, or nothing says which port of the workload serves it.
-    #[error("no port for service: {hostname}:{port}")]
-    NoPort {
-        /// The service's host name.
-        hostname: Arc<str>,
-        /// The port asked for.
-        port: u16,
-    },
-    /// The application wants a PROXY header ahead of the payload, which is not written yet.
-    #[error("application tunnel with PROXY protocol is not supported")]
-    ProxyProtocol,
-    /// The port is one of the proxy's own.
-    #[error("attempted recursive call to ourselves")]
-    SelfCall,
-}
-
-impl InboundError {
-    /// How the peer is answered: 400 where it named the wrong place, 503 where the right place cannot be reached.
-    pub fn refusal(&self) -> Refusal {
-        match self {
-            Self::IpMismatch { .. } => Refusal::BadRequest,
-            Self::NoHostname { .. } | Self::NoPort { .. } | Self::ProxyProtocol | Self::SelfCall => {
-                Refusal::Unavailable
-            }
-        }
-    }
-}
-
 /// Whether a tunnel to another address may end here: at an application that takes tunnels to anywhere, or at the
 /// waypoint of whatever owns the address.
 fn may_receive_for(snapshot: &Snapshot, request: &InboundRequest<'_>, address: IpAddr) -> bool {
@@ -198,8 +152,7 @@ fn guess_service<'a>(
     port: u16,
     forwarded_host: Option<&str>,
 ) -> Option<&'a Arc<Service>> {
-    let own =
-        || workload.services.iter().filter_map(|(name, ports)| Some((snapshot.service(name)?, ports)));
+    let own = || workload.services.iter().filter_map(|(name, ports)| Some((snapshot.service(name)?, ports)));
     let named = forwarded_host
         .and_then(|host| own().find(|(service, _)| service.hostname().eq_ignore_ascii_case(host)));
     let served = |(service, ports): &(&Arc<Service>, &PortMap)| {

@@ -16,7 +16,8 @@ pub struct ListenerPorts {
 impl ListenerPorts {
     /// Whether a port is one of these.
     pub fn contains(&self, port: u16) -> bool {
-        [self.outbound, self.inbound_plaintext, self.inbound_hbone].contains(&port) || self.socks5 == Some(port)
+        [self.outbound, self.inbound_plaintext, self.inbound_hbone].contains(&port)
+            || self.socks5 == Some(port)
     }
 
     /// Whether a connection to `destination` would end at this proxy, given the addresses that are its own besides

@@ -4,10 +4,16 @@
 //! Nothing here waits, opens or remembers anything; randomness is an argument.
 
 mod balance;
+mod decision;
+mod error;
 pub mod inbound;
 mod listener_ports;
 pub mod outbound;
+#[cfg(test)]
+mod tests;
 mod upstream;
 mod waypoint;
 
+pub use decision::{HboneRoute, Route, TcpRoute};
+pub use error::{InboundError, RouteError};
 pub use listener_ports::ListenerPorts;

@@ -4,13 +4,10 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use fastrand::Rng;
-use hbone::Destination;
-use mesh_identity::ExpectedPeer;
 
-use super::ListenerPorts;
 use super::balance::{Balance, NoEndpoint, Purpose};
 use super::upstream::Upstream;
-use super::waypoint;
+use super::{HboneRoute, ListenerPorts, Route, RouteError, TcpRoute, waypoint};
 use crate::state::{
     AddressOwner, GatewayReference, LoadBalancerMode, NetworkAddress, Protocol, Service, Snapshot, Workload,
 };
@@ -28,48 +25,6 @@ pub struct OutboundRequest<'a> {
     pub own_addresses: &'a [IpAddr],
     /// The proxy's own ports.
     pub ports: &'a ListenerPorts,
-}
-
-/// Where a connection goes.
-#[derive(Clone, Debug)]
-pub enum Route {
-    /// Through a tunnel.
-    Hbone(HboneRoute),
-    /// Where the application wanted it to go, which is not part of the mesh.
-    Passthrough {
-        /// The original destination.
-        address: SocketAddr,
-    },
-    /// In plaintext to a workload that does not speak HBONE.
-    Tcp(TcpRoute),
-}
-
-/// A tunnel to a workload or to the waypoint in front of it.
-#[derive(Clone, Debug)]
-pub struct HboneRoute {
-    /// What to dial.
-    pub next_hop: SocketAddr,
-    /// What the tunnel is to lead to, as the next hop is told.
-    pub authority: Destination,
-    /// The workload that is dialled: the destination itself or a waypoint.
-    pub workload: Arc<Workload>,
-    /// The service that the application meant, if it dialled one.
-    pub service: Option<Arc<Service>>,
-    /// Who may answer.
-    pub expected_peer: ExpectedPeer,
-    /// Whether the next hop is a waypoint rather than the destination.
-    pub via_waypoint: bool,
-}
-
-/// A workload reached in plaintext.
-#[derive(Clone, Debug)]
-pub struct TcpRoute {
-    /// What to dial.
-    pub address: SocketAddr,
-    /// The workload that is dialled.
-    pub workload: Arc<Workload>,
-    /// The service that the application meant, if it dialled one.
-    pub service: Option<Arc<Service>>,
 }
 
 /// Chooses the route of a connection.
@@ -96,54 +51,6 @@ pub fn resolve(
     Resolver { snapshot, request, destination, rng }.resolve()
 }
 
-/// Why a connection cannot be routed.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum RouteError {
-    /// The destination is on another network, behind a gateway that needs a tunnel within a tunnel.
-    #[error("no route to another network: {destination}")]
-    CrossNetwork {
-        /// What the application dialled.
-        destination: SocketAddr,
-    },
-    /// A known service has no endpoint that is fit, or does not have the port.
-    #[error("no healthy upstream: {destination}")]
-    NoHealthyUpstream {
-        /// What the application dialled.
-        destination: SocketAddr,
-    },
-    /// A workload on another network was dialled by its own address, which only works for services.
-    #[error("no service for target address: {destination}")]
-    NoService {
-        /// What the application dialled.
-        destination: SocketAddr,
-    },
-    /// Nothing was heard from any source of state yet, so an unknown address may be a mesh workload's.
-    #[error("no mesh state received yet")]
-    NotSynced,
-    /// The chosen workload has no address that can be used.
-    #[error("no valid destination for workload {uid}")]
-    NoValidDestination {
-        /// The workload.
-        uid: Arc<str>,
-    },
-    /// The connection would end at this proxy.
-    #[error("attempted recursive call to ourselves")]
-    SelfCall,
-    /// There is no workload behind the waypoint that the connection must pass.
-    #[error("unknown waypoint: {waypoint}")]
-    UnknownWaypoint {
-        /// The waypoint.
-        waypoint: GatewayReference,
-    },
-    /// The chosen workload is known only by a name, and nothing here resolves names.
-    #[error("no resolved addresses for workload hostname: {hostname}")]
-    UnresolvedHostname {
-        /// The name.
-        hostname: Arc<str>,
-    },
-}
-
 struct Resolver<'a> {
     snapshot: &'a Snapshot,
     request: &'a OutboundRequest<'a>,
@@ -157,7 +64,8 @@ impl<'a> Resolver<'a> {
         let address = NetworkAddress::new(Arc::clone(&source.network), self.destination.ip());
         // An address that is a workload's own is that workload here, even if a service claims it as well: a waypoint
         // that calls the workload it stands in front of would otherwise be sent to itself.
-        if let Some(AddressOwner::Service(service)) = self.snapshot.owner_of(&address, Some(source.namespace()))
+        if let Some(AddressOwner::Service(service)) =
+            self.snapshot.owner_of(&address, Some(source.namespace()))
             && let Some(waypoint) = waypoint::choose(service, self.rng)
         {
             return self.through_waypoint(waypoint, Some(service));

@@ -3,7 +3,7 @@ use std::sync::Arc;
 
 use mesh_identity::ExpectedPeer;
 
-use super::outbound::RouteError;
+use super::RouteError;
 use crate::state::{IpFamilies, Service, Workload};
 
 /// A workload chosen to be dialled or tunnelled to, before an address of it is.

@@ -6,9 +6,7 @@ use fastrand::Rng;
 
 use super::balance::{Balance, NoEndpoint, Purpose};
 use super::upstream::Upstream;
-use crate::state::{
-    Endpoint, GatewayDestination, GatewayReference, Service, Snapshot, Workload,
-};
+use crate::state::{Endpoint, GatewayDestination, GatewayReference, Service, Snapshot, Workload};
 
 /// The waypoint for one connection to a service: drawn by weight where there are weights.
 pub(super) fn choose<'a>(service: &'a Service, rng: &mut Rng) -> Option<&'a GatewayReference> {
@@ -42,7 +40,9 @@ pub(super) fn locate<'a>(
             let chosen = balance.choose(snapshot.endpoints(&service.id), rng)?;
             Ok(Upstream { workload: &chosen.endpoint.workload, port: chosen.port, service: Some(service) })
         }
-        Some(Referent::Workload(workload)) if workload.network != source.network => Err(NoEndpoint::OtherNetwork),
+        Some(Referent::Workload(workload)) if workload.network != source.network => {
+            Err(NoEndpoint::OtherNetwork)
+        }
         Some(Referent::Workload(workload)) => Ok(Upstream { workload, port: reference.port, service: None }),
         None => Err(NoEndpoint::Unfit),
     }

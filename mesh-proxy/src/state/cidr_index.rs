@@ -20,13 +20,19 @@ type Length = (bool, Reverse<u8>);
 impl CidrIndex {
     /// The service whose range around `address` ranks highest: those of the client's namespace first, then by prefix
     /// length, then canonical ones, then the one that came first.
-    pub(super) fn get(&self, address: &NetworkAddress, client_namespace: Option<&str>) -> Option<&Arc<Service>> {
+    pub(super) fn get(
+        &self,
+        address: &NetworkAddress,
+        client_namespace: Option<&str>,
+    ) -> Option<&Arc<Service>> {
         if self.services.is_empty() {
             return None;
         }
         let family = address.address().is_ipv6();
         let mut best: Option<(_, &Arc<Service>)> = None;
-        for (&(_, Reverse(length)), _) in self.lengths.range((family, Reverse(u8::MAX))..=(family, Reverse(0))) {
+        for (&(_, Reverse(length)), _) in
+            self.lengths.range((family, Reverse(u8::MAX))..=(family, Reverse(0)))
+        {
             let Ok(cidr) = IpNet::new(address.address(), length) else { continue };
             let key = CidrVip { network: Arc::clone(address.network()), cidr: cidr.trunc() };
             for service in self.services.get(&key) {

@@ -105,6 +105,7 @@ pub struct LoadBalancer {
 
 /// What the preferences of a [`LoadBalancer`] mean.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[cfg_attr(feature = "local-config", derive(serde::Serialize, serde::Deserialize))]
 pub enum LoadBalancerMode {
     /// Endpoints that match most preferences.
     Failover,
@@ -119,6 +120,7 @@ pub enum LoadBalancerMode {
 
 /// What an endpoint may have in common with the client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "local-config", derive(serde::Serialize, serde::Deserialize))]
 pub enum Scope {
     /// The same cluster.
     Cluster,
@@ -136,6 +138,7 @@ pub enum Scope {
 
 /// Which endpoints of a service are candidates.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[cfg_attr(feature = "local-config", derive(serde::Serialize, serde::Deserialize))]
 pub enum HealthPolicy {
     /// All of them.
     AllowAll,
@@ -146,17 +149,21 @@ pub enum HealthPolicy {
 
 /// Address families a service is meant for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "local-config", derive(serde::Serialize, serde::Deserialize))]
 pub enum IpFamilies {
     /// IPv4 and IPv6.
     Dual,
     /// IPv4 only.
+    #[cfg_attr(feature = "local-config", serde(rename = "IPv4"))]
     V4,
     /// IPv6 only.
+    #[cfg_attr(feature = "local-config", serde(rename = "IPv6"))]
     V6,
 }
 
 /// Who may see a service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[cfg_attr(feature = "local-config", derive(serde::Serialize, serde::Deserialize))]
 pub enum Visibility {
     /// Clients in the service's namespace.
     Namespace,

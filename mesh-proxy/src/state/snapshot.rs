@@ -76,7 +76,11 @@ impl Snapshot {
     /// The service that a host name, in lower case, means to a client in `client_namespace`.
     ///
     /// That is the one in the client's namespace, or else the canonical one, or else the one that came first.
-    pub fn service_by_hostname(&self, hostname: &str, client_namespace: Option<&str>) -> Option<&Arc<Service>> {
+    pub fn service_by_hostname(
+        &self,
+        hostname: &str,
+        client_namespace: Option<&str>,
+    ) -> Option<&Arc<Service>> {
         preferred(self.services_by_hostname.get(hostname), client_namespace)
     }
 
@@ -84,13 +88,21 @@ impl Snapshot {
     /// [`service_by_hostname`](Self::service_by_hostname), or else one with a range around it.
     ///
     /// Among ranges those of services in the client's namespace come first, then longer prefixes, then canonical services.
-    pub fn service_at(&self, address: &NetworkAddress, client_namespace: Option<&str>) -> Option<&Arc<Service>> {
+    pub fn service_at(
+        &self,
+        address: &NetworkAddress,
+        client_namespace: Option<&str>,
+    ) -> Option<&Arc<Service>> {
         preferred(self.services_by_vip.get(address), client_namespace)
             .or_else(|| self.services_by_cidr.get(address, client_namespace))
     }
 
     /// What an address names: a workload, or else a service.
-    pub fn owner_of(&self, address: &NetworkAddress, client_namespace: Option<&str>) -> Option<AddressOwner<'_>> {
+    pub fn owner_of(
+        &self,
+        address: &NetworkAddress,
+        client_namespace: Option<&str>,
+    ) -> Option<AddressOwner<'_>> {
         if let Some(workload) = self.workload_at(address) {
             return Some(AddressOwner::Workload(workload));
         }

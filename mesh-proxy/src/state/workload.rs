@@ -1,7 +1,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use mesh_identity::{ExpectedPeer, SpiffeId, SpiffeIdError};
+use mesh_identity::{ExpectedPeer, SpiffeId, SpiffeIdError, TrustDomain};
 use mesh_policy::PolicyName;
 
 use super::{GatewayReference, PortMap, ServiceName};
@@ -13,7 +13,6 @@ use super::{GatewayReference, PortMap, ServiceName};
 pub struct Workload {
     identity: SpiffeId,
     expected_peer: ExpectedPeer,
-    trust_domain: Arc<str>,
     namespace: Arc<str>,
     service_account: Arc<str>,
     /// The primary key, opaque but for `//Pod/`, which marks pods.
@@ -73,21 +72,23 @@ impl Workload {
     /// If trust domain, namespace and service account do not make a SPIFFE ID.
     pub fn new(
         uid: impl Into<Arc<str>>,
-        trust_domain: impl Into<Arc<str>>,
+        trust_domain: &str,
         namespace: impl Into<Arc<str>>,
         service_account: impl Into<Arc<str>>,
     ) -> Result<Self, WorkloadError> {
         let uid = uid.into();
-        let trust_domain = or_default(trust_domain.into(), Self::DEFAULT_TRUST_DOMAIN);
+        let trust_domain = if trust_domain.is_empty() { Self::DEFAULT_TRUST_DOMAIN } else { trust_domain };
         let namespace = namespace.into();
-        let service_account = or_default(service_account.into(), Self::DEFAULT_SERVICE_ACCOUNT);
-        let identity = SpiffeId::for_service_account(&trust_domain, &namespace, &service_account)
+        let mut service_account: Arc<str> = service_account.into();
+        if service_account.is_empty() {
+            service_account = Self::DEFAULT_SERVICE_ACCOUNT.into();
+        }
+        let identity = SpiffeId::for_service_account(trust_domain, &namespace, &service_account)
             .map_err(|source| WorkloadError::Identity { uid: Arc::clone(&uid), source })?;
         let empty: Arc<str> = Arc::default();
         Ok(Self {
             expected_peer: ExpectedPeer::exact([identity.clone()]),
             identity,
-            trust_domain,
             namespace,
             service_account,
             uid,
@@ -126,8 +127,8 @@ impl Workload {
     }
 
     /// Its trust domain.
-    pub fn trust_domain(&self) -> &Arc<str> {
-        &self.trust_domain
+    pub fn trust_domain(&self) -> &TrustDomain {
+        self.identity.trust_domain()
     }
 
     /// Its namespace.
@@ -176,6 +177,11 @@ pub enum WorkloadError {
 
 /// How a workload is reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[cfg_attr(
+    feature = "local-config",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(rename_all = "UPPERCASE")
+)]
 pub enum Protocol {
     /// Through an HBONE tunnel.
     Hbone,
@@ -186,6 +192,7 @@ pub enum Protocol {
 
 /// Whether a workload has addresses of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[cfg_attr(feature = "local-config", derive(serde::Serialize, serde::Deserialize))]
 pub enum NetworkMode {
     /// It shares its node's, so an address does not name it.
     HostNetwork,
@@ -196,6 +203,7 @@ pub enum NetworkMode {
 
 /// Whether a workload is fit to receive traffic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[cfg_attr(feature = "local-config", derive(serde::Serialize, serde::Deserialize))]
 pub enum Health {
     /// It is.
     #[default]
@@ -206,6 +214,11 @@ pub enum Health {
 
 /// What a workload belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[cfg_attr(
+    feature = "local-config",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(rename_all = "lowercase")
+)]
 pub enum WorkloadType {
     /// A recurring job.
     CronJob,
@@ -252,15 +265,16 @@ pub struct ApplicationTunnel {
 
 /// What an application is told ahead of the payload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(
+    feature = "local-config",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(rename_all = "UPPERCASE")
+)]
 pub enum ApplicationTunnelProtocol {
     /// Nothing.
     None,
     /// The connection's addresses and the client's identity, in a PROXY protocol header.
     Proxy,
-}
-
-fn or_default(given: Arc<str>, default: &str) -> Arc<str> {
-    if given.is_empty() { default.into() } else { given }
 }
 
 #[cfg(test)]
@@ -278,7 +292,10 @@ mod tests {
 
     #[test]
     fn invalid_identity_is_refused() {
-        assert!(matches!(Workload::new("u", "exa mple", "shop", "cart"), Err(WorkloadError::Identity { .. })));
+        assert!(matches!(
+            Workload::new("u", "exa mple", "shop", "cart"),
+            Err(WorkloadError::Identity { .. })
+        ));
         assert!(matches!(Workload::new("u", "", "", "cart"), Err(WorkloadError::Identity { .. })));
     }
 }

@@ -1,0 +1,187 @@
+//! The certificates each trust domain is recognised by.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use rustls::pki_types::{CertificateDer, TrustAnchor, pem, pem::PemObject};
+
+use crate::TrustDomain;
+
+/// The root certificates of one trust domain, at least one.
+///
+/// Several may be current at once, as while a root is replaced; the same one twice counts once.
+#[derive(Clone, Debug)]
+pub struct TrustBundle {
+    trust_domain: TrustDomain,
+    certificates: Vec<CertificateDer<'static>>,
+    anchors: Vec<TrustAnchor<'static>>,
+}
+
+impl TrustBundle {
+    /// Makes a bundle of root certificates.
+    ///
+    /// # Errors
+    ///
+    /// If there is none, or one cannot be read: a root that is silently missing shows much later, as an outage.
+    pub fn from_der(
+        trust_domain: TrustDomain,
+        certificates: impl IntoIterator<Item = CertificateDer<'static>>,
+    ) -> Result<Self, TrustBundleError> {
+        let mut bundle = Self { trust_domain, certificates: Vec::new(), anchors: Vec::new() };
+        for (index, certificate) in certificates.into_iter().enumerate() {
+            bundle.push(certificate).ok_or(TrustBundleError::Malformed { index })?;
+        }
+        if bundle.anchors.is_empty() { Err(TrustBundleError::Empty) } else { Ok(bundle) }
+    }
+
+    /// Makes a bundle of the certificates in PEM text; other sections are skipped.
+    ///
+    /// # Errors
+    ///
+    /// As [`from_der`](Self::from_der), and if the text is not PEM.
+    pub fn from_pem(trust_domain: TrustDomain, text: &[u8]) -> Result<Self, TrustBundleError> {
+        let certificates: Vec<_> = CertificateDer::pem_slice_iter(text).collect::<Result<_, _>>()?;
+        Self::from_der(trust_domain, certificates)
+    }
+
+    /// The trust domain the roots vouch for.
+    pub fn trust_domain(&self) -> &TrustDomain {
+        &self.trust_domain
+    }
+
+    /// The root certificates, without repetition, in the order they were given.
+    pub fn certificates(&self) -> &[CertificateDer<'static>] {
+        &self.certificates
+    }
+
+    pub(crate) fn anchors(&self) -> &[TrustAnchor<'static>] {
+        &self.anchors
+    }
+
+    fn push(&mut self, certificate: CertificateDer<'static>) -> Option<()> {
+        let anchor = webpki::anchor_from_trusted_cert(&certificate).ok()?.to_owned();
+        if !self.certificates.contains(&certificate) {
+            self.certificates.push(certificate);
+            self.anchors.push(anchor);
+        }
+        Some(())
+    }
+
+    fn merge(&mut self, other: Self) {
+        for (certificate, anchor) in other.certificates.into_iter().zip(other.anchors) {
+            if !self.certificates.contains(&certificate) {
+                self.certificates.push(certificate);
+                self.anchors.push(anchor);
+            }
+        }
+    }
+}
+
+/// Why root certificates make no bundle.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum TrustBundleError {
+    /// No certificate at all.
+    #[error("trust bundle is empty")]
+    Empty,
+    /// A certificate cannot be read.
+    #[error("root certificate {index} is malformed")]
+    Malformed {
+        /// Its place, from zero.
+        index: usize,
+    },
+    /// The text is not PEM.
+    #[error("trust bundle is not pem")]
+    Pem(#[from] pem::Error),
+}
+
+/// The bundles of all trust domains that peers may come from.
+///
+/// A peer is always checked against the bundle of the trust domain its id names, never against all roots together: a root
+/// vouches for its own trust domain only.
+#[derive(Clone, Debug, Default)]
+pub struct TrustBundles {
+    bundles: BTreeMap<TrustDomain, TrustBundle>,
+    any: Option<Arc<TrustBundle>>,
+}
+
+impl TrustBundles {
+    /// Bundles of different trust domains; those of one trust domain are united.
+    pub fn new(bundles: impl IntoIterator<Item = TrustBundle>) -> Self {
+        let mut all = Self::default();
+        for bundle in bundles {
+            match all.bundles.get_mut(&bundle.trust_domain) {
+                Some(present) => present.merge(bundle),
+                None => _ = all.bundles.insert(bundle.trust_domain.clone(), bundle),
+            }
+        }
+        all
+    }
+
+    /// One bundle that vouches for every trust domain, which only the development CA may have.
+    #[cfg(feature = "dev-ca")]
+    pub(crate) fn for_any_trust_domain(bundle: TrustBundle) -> Self {
+        Self { bundles: BTreeMap::new(), any: Some(Arc::new(bundle)) }
+    }
+
+    /// The bundle that vouches for ids of `trust_domain`.
+    pub fn get(&self, trust_domain: &TrustDomain) -> Option<&TrustBundle> {
+        self.bundles.get(trust_domain).or(self.any.as_deref())
+    }
+
+    /// All bundles, ordered by trust domain.
+    pub fn iter(&self) -> impl Iterator<Item = &TrustBundle> {
+        self.bundles.values().chain(self.any.as_deref())
+    }
+}
+
+impl FromIterator<TrustBundle> for TrustBundles {
+    fn from_iter<I: IntoIterator<Item = TrustBundle>>(bundles: I) -> Self {
+        Self::new(bundles)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::Authority;
+
+    fn domain(name: &str) -> TrustDomain {
+        name.parse().unwrap()
+    }
+
+    // identity#69
+    #[test]
+    fn a_root_given_twice_counts_once() {
+        let root = Authority::new("example.org").root();
+        let bundle = TrustBundle::from_der(domain("example.org"), [root.clone(), root.clone()]).unwrap();
+        assert_eq!(bundle.certificates(), [root]);
+        let united = TrustBundles::new([bundle.clone(), bundle]);
+        assert_eq!(united.get(&domain("example.org")).unwrap().anchors().len(), 1);
+    }
+
+    // identity#66
+    #[test]
+    fn bundles_of_one_trust_domain_are_united() {
+        let (old, new) = (Authority::new("example.org"), Authority::new("example.org"));
+        let united: TrustBundles = [old.bundle(), new.bundle()].into_iter().collect();
+        assert_eq!(united.iter().count(), 1);
+        assert_eq!(united.get(&domain("example.org")).unwrap().certificates(), [old.root(), new.root()]);
+        assert!(united.get(&domain("other.example.org")).is_none());
+    }
+
+    #[test]
+    fn a_broken_root_is_named() {
+        let root = Authority::new("example.org").root();
+        let broken = CertificateDer::from(vec![0x30, 0x00]);
+        let made = TrustBundle::from_der(domain("example.org"), [root, broken]);
+        assert!(matches!(made, Err(TrustBundleError::Malformed { index: 1 })));
+    }
+
+    #[test]
+    fn a_bundle_without_a_root_is_refused() {
+        let made = TrustBundle::from_pem(domain("example.org"), b"nothing here");
+        assert!(matches!(made, Err(TrustBundleError::Empty)));
+        let torn = b"-----BEGIN CERTIFICATE-----\nMAA=\n";
+        assert!(matches!(TrustBundle::from_pem(domain("example.org"), torn), Err(TrustBundleError::Pem(_))));
+    }
+}

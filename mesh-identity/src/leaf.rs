@@ -1,0 +1,146 @@
+//! What makes a certificate an X.509-SVID leaf.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use rustls::pki_types::CertificateDer;
+use x509_parser::{
+    certificate::X509Certificate,
+    extensions::{ExtendedKeyUsage, GeneralName},
+    prelude::FromDer,
+    time::ASN1Time,
+};
+
+use crate::{Role, SpiffeId, SpiffeIdError, TrustDomain};
+
+/// A certificate that obeys the leaf rules of the X.509-SVID standard, §4 and §5. Its signature is not checked here.
+pub(crate) struct Leaf<'a> {
+    certificate: X509Certificate<'a>,
+    id: SpiffeId,
+}
+
+impl<'a> Leaf<'a> {
+    pub(crate) fn parse(der: &'a CertificateDer<'_>) -> Result<Self, LeafError> {
+        let certificate = parse_certificate(der).ok_or(LeafError::Malformed)?;
+        check_usage(&certificate)?;
+        let id = spiffe_id(&certificate)?;
+        Ok(Self { certificate, id })
+    }
+
+    pub(crate) fn id(&self) -> &SpiffeId {
+        &self.id
+    }
+
+    pub(crate) fn into_id(self) -> SpiffeId {
+        self.id
+    }
+
+    pub(crate) fn not_before(&self) -> SystemTime {
+        system_time(self.certificate.validity().not_before)
+    }
+
+    pub(crate) fn not_after(&self) -> SystemTime {
+        system_time(self.certificate.validity().not_after)
+    }
+
+    /// The serial number in decimal.
+    pub(crate) fn serial(&self) -> String {
+        self.certificate.serial.to_string()
+    }
+
+    /// Whether the certificate may be used by a peer of this role. One without any extended key usage may be used
+    /// by both.
+    pub(crate) fn permits(&self, role: Role) -> bool {
+        let permitted = |usage: &ExtendedKeyUsage<'_>| match role {
+            Role::Client => usage.client_auth,
+            Role::Server => usage.server_auth,
+        };
+        self.certificate
+            .extended_key_usage()
+            .is_ok_and(|usage| usage.is_none_or(|usage| permitted(usage.value)))
+    }
+}
+
+/// Parses a certificate; `None` if anything about it is malformed.
+pub(crate) fn parse_certificate<'a>(der: &'a CertificateDer<'_>) -> Option<X509Certificate<'a>> {
+    let (rest, certificate) = X509Certificate::from_der(der).ok()?;
+    // The parser keeps an extension it cannot read and then reports it as absent: that must not lift a restriction.
+    let readable =
+        certificate.extensions().iter().all(|extension| extension.parsed_extension().error().is_none());
+    (rest.is_empty() && readable && certificate.extensions_map().is_ok()).then_some(certificate)
+}
+
+fn check_usage(certificate: &X509Certificate<'_>) -> Result<(), LeafError> {
+    if certificate.is_ca() {
+        return Err(LeafError::CertificateAuthority);
+    }
+    let usage = certificate.key_usage().map_err(|_| LeafError::Malformed)?;
+    let usage = usage.ok_or(LeafError::NoDigitalSignature)?.value;
+    if usage.key_cert_sign() || usage.crl_sign() {
+        return Err(LeafError::SigningUsage);
+    }
+    if usage.digital_signature() { Ok(()) } else { Err(LeafError::NoDigitalSignature) }
+}
+
+fn spiffe_id(certificate: &X509Certificate<'_>) -> Result<SpiffeId, LeafError> {
+    let names = certificate.subject_alternative_name().map_err(|_| LeafError::Malformed)?;
+    let mut uris = Vec::new();
+    for name in names.iter().flat_map(|names| &names.value.general_names) {
+        match name {
+            GeneralName::URI(uri) => uris.push(*uri),
+            // Could be a second URI that a laxer reader would see.
+            GeneralName::Invalid(..) => return Err(LeafError::Malformed),
+            _ => {}
+        }
+    }
+    let uri = match uris.as_slice() {
+        [uri] => *uri,
+        [] => return Err(LeafError::NoUri),
+        several => return Err(LeafError::SeveralUris { count: several.len() }),
+    };
+    let id: SpiffeId = uri.parse()?;
+    if id.path().is_empty() {
+        return Err(LeafError::NoPath { trust_domain: id.trust_domain().clone() });
+    }
+    Ok(id)
+}
+
+/// Why a certificate is not an X.509-SVID leaf.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum LeafError {
+    /// It may issue certificates.
+    #[error("certificate is a certificate authority")]
+    CertificateAuthority,
+    /// Its only URI is no SPIFFE ID.
+    #[error("certificate names no valid spiffe id")]
+    Id(#[from] SpiffeIdError),
+    /// It is not a well-formed certificate.
+    #[error("certificate is malformed")]
+    Malformed,
+    /// Its key usage lacks digital signature.
+    #[error("certificate is not for digital signatures")]
+    NoDigitalSignature,
+    /// It names a trust domain, not a workload.
+    #[error("certificate names the trust domain {trust_domain} itself")]
+    NoPath {
+        /// The trust domain.
+        trust_domain: TrustDomain,
+    },
+    /// It has no URI among its subject alternative names.
+    #[error("certificate names no uri")]
+    NoUri,
+    /// It has more than one URI among its subject alternative names.
+    #[error("certificate names {count} uris instead of one")]
+    SeveralUris {
+        /// How many.
+        count: usize,
+    },
+    /// Its key usage allows signing certificates or revocation lists.
+    #[error("certificate may sign certificates or revocation lists")]
+    SigningUsage,
+}
+
+/// Saturates at the epoch: no identity was issued before it.
+fn system_time(time: ASN1Time) -> SystemTime {
+    UNIX_EPOCH + Duration::from_secs(u64::try_from(time.timestamp()).unwrap_or(0))
+}

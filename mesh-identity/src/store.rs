@@ -1,0 +1,120 @@
+//! Identities held in memory.
+
+use std::{
+    collections::HashMap,
+    future::ready,
+    sync::{
+        Arc, RwLock,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use crate::{IdentityError, IdentitySource, SpiffeId, SvidFuture, TrustBundles, X509Svid};
+
+/// Identities and bundles in memory, replaced atomically by whoever obtains them.
+///
+/// Clones share the contents. It does not look at the clock: expired certificates are replaced by its owner, and refused by
+/// [`TlsConfigs`](crate::TlsConfigs).
+///
+/// ```
+/// use mesh_identity::{IdentitySource, IdentityStore, TrustBundles};
+///
+/// let store = IdentityStore::new(TrustBundles::default());
+/// let before = store.generation();
+/// store.replace([], TrustBundles::default());
+/// assert_ne!(store.generation(), before);
+/// ```
+#[derive(Clone, Debug)]
+pub struct IdentityStore(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    contents: RwLock<Contents>,
+    generation: AtomicU64,
+}
+
+#[derive(Debug, Default)]
+struct Contents {
+    svids: HashMap<SpiffeId, Arc<X509Svid>>,
+    bundles: Arc<TrustBundles>,
+}
+
+impl IdentityStore {
+    /// A store without any identity.
+    pub fn new(bundles: TrustBundles) -> Self {
+        let contents = Contents { svids: HashMap::new(), bundles: Arc::new(bundles) };
+        Self(Arc::new(Shared { contents: RwLock::new(contents), generation: AtomicU64::new(0) }))
+    }
+
+    /// Replaces everything at once: no reader sees the new certificates with the old bundles. Identities not named are gone.
+    pub fn replace(&self, svids: impl IntoIterator<Item = X509Svid>, bundles: TrustBundles) {
+        let svids = svids.into_iter().map(|svid| (svid.id().clone(), Arc::new(svid))).collect();
+        self.change(|contents| *contents = Contents { svids, bundles: Arc::new(bundles) });
+    }
+
+    /// Adds an identity, or replaces the certificate of one.
+    pub fn insert(&self, svid: X509Svid) {
+        self.change(|contents| _ = contents.svids.insert(svid.id().clone(), Arc::new(svid)));
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Contents)) {
+        // A poisoned store stays as it is, and every read of it finds nothing.
+        let Ok(mut contents) = self.0.contents.write() else { return };
+        change(&mut contents);
+        self.0.generation.fetch_add(1, Ordering::Release);
+    }
+}
+
+impl IdentitySource for IdentityStore {
+    fn svid<'a>(&'a self, id: &'a SpiffeId) -> SvidFuture<'a> {
+        Box::pin(ready(self.try_svid(id).ok_or_else(|| IdentityError::Unknown { id: id.clone() })))
+    }
+
+    fn try_svid(&self, id: &SpiffeId) -> Option<Arc<X509Svid>> {
+        self.0.contents.read().ok()?.svids.get(id).cloned()
+    }
+
+    fn bundles(&self) -> Arc<TrustBundles> {
+        self.0.contents.read().map(|contents| Arc::clone(&contents.bundles)).unwrap_or_default()
+    }
+
+    fn generation(&self) -> u64 {
+        self.0.generation.load(Ordering::Acquire)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::Authority;
+
+    #[test]
+    fn every_change_has_its_generation() {
+        let authority = Authority::new("example.org");
+        let store = IdentityStore::new(authority.bundles());
+        let id: SpiffeId = "spiffe://example.org/a".parse().unwrap();
+        assert!(store.try_svid(&id).is_none());
+        let mut last = store.generation();
+        for _ in 0..2 {
+            store.insert(authority.svid(id.as_str()));
+            assert!(store.generation() > last);
+            last = store.generation();
+        }
+        assert_eq!(store.try_svid(&id).unwrap().id(), &id);
+        store.replace([], TrustBundles::default());
+        assert!(store.generation() > last);
+        assert!(store.try_svid(&id).is_none());
+    }
+
+    #[test]
+    fn what_did_not_change_is_the_same_value() {
+        let authority = Authority::new("example.org");
+        let store = IdentityStore::new(authority.bundles());
+        let id: SpiffeId = "spiffe://example.org/a".parse().unwrap();
+        store.insert(authority.svid(id.as_str()));
+        let (svid, bundles) = (store.try_svid(&id).unwrap(), store.bundles());
+        store.insert(authority.svid("spiffe://example.org/b"));
+        assert!(Arc::ptr_eq(&svid, &store.try_svid(&id).unwrap()));
+        assert!(Arc::ptr_eq(&bundles, &store.bundles()));
+    }
+}

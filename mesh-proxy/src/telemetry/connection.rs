@@ -76,7 +76,12 @@ pub struct ConnectionMeta {
 
 impl ConnectionMeta {
     /// Describes a connection of which only the addresses are known.
-    pub fn new(direction: Direction, transport: Transport, source: SocketAddr, destination: SocketAddr) -> Self {
+    pub fn new(
+        direction: Direction,
+        transport: Transport,
+        source: SocketAddr,
+        destination: SocketAddr,
+    ) -> Self {
         Self {
             direction,
             transport,

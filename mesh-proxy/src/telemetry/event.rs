@@ -1,5 +1,5 @@
 use std::{
-    fmt::Display,
+    fmt::{self, Debug, Display},
     io,
     net::{IpAddr, SocketAddr},
 };
@@ -17,6 +17,17 @@ pub struct EarlyDenial<'a> {
     pub direction: Direction,
     /// Why it ended.
     pub error: &'a dyn Display,
+}
+
+impl Debug for EarlyDenial<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("EarlyDenial")
+            .field("source", &self.source)
+            .field("destination", &self.destination)
+            .field("direction", &self.direction)
+            .field("error", &format_args!("{}", self.error))
+            .finish()
+    }
 }
 
 /// Something that happened to the proxy rather than to one connection.
@@ -58,4 +69,21 @@ pub enum Event<'a> {
         /// Why it could not be kept.
         error: &'a io::Error,
     },
+}
+
+impl Debug for Event<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::AcceptFailed { direction, error } => write!(f, "AcceptFailed({direction:?}: {error})"),
+            Self::DryRunDenied { source, destination, policy } => {
+                write!(f, "DryRunDenied({source} -> {destination}: {policy})")
+            }
+            Self::LocalConfigApplied => f.write_str("LocalConfigApplied"),
+            Self::LocalConfigRejected { error } => write!(f, "LocalConfigRejected({error})"),
+            Self::PolicyMissing { policy } => write!(f, "PolicyMissing({policy})"),
+            Self::SourceAddressNotPreserved { source, error } => {
+                write!(f, "SourceAddressNotPreserved({source}: {error})")
+            }
+        }
+    }
 }

@@ -24,6 +24,18 @@ pub enum ResponseFlag {
 }
 
 impl ResponseFlag {
+    /// Every flag.
+    pub const ALL: [Self; 8] = [
+        Self::CertRevoked,
+        Self::Connect,
+        Self::Deny,
+        Self::H2HandshakeFailure,
+        Self::IdentityError,
+        Self::NetworkPolicy,
+        Self::None,
+        Self::TlsFailure,
+    ];
+
     /// The text of the label value.
     pub fn as_str(self) -> &'static str {
         match self {

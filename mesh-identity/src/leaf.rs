@@ -66,11 +66,13 @@ pub(crate) fn parse_certificate<'a>(der: &'a CertificateDer<'_>) -> Option<X509C
     // The parser keeps an extension it cannot read and then reports it as absent: that must not lift a restriction.
     let readable =
         certificate.extensions().iter().all(|extension| extension.parsed_extension().error().is_none());
-    (rest.is_empty() && readable && certificate.extensions_map().is_ok()).then_some(certificate)
+    (rest.is_empty() && readable).then_some(certificate)
 }
 
 fn check_usage(certificate: &X509Certificate<'_>) -> Result<(), LeafError> {
-    if certificate.is_ca() {
+    // Not `is_ca`, which takes a repeated extension for none.
+    let constraints = certificate.basic_constraints().map_err(|_| LeafError::Malformed)?;
+    if constraints.is_some_and(|constraints| constraints.value.ca) {
         return Err(LeafError::CertificateAuthority);
     }
     let usage = certificate.key_usage().map_err(|_| LeafError::Malformed)?;

@@ -24,7 +24,9 @@ impl Greeting {
         if version != VERSION {
             return Err(GreetingError::Version { version });
         }
-        let Some(methods) = reader.byte().and_then(|count| reader.bytes(count.into())) else { return Ok(None) };
+        let Some(methods) = reader.byte().and_then(|count| reader.bytes(count.into())) else {
+            return Ok(None);
+        };
         let greeting = Self { offers_no_authentication: methods.contains(&NO_AUTHENTICATION) };
         Ok(Some((greeting, reader.position)))
     }
@@ -232,7 +234,10 @@ mod tests {
         v6.extend("2001:db8::1".parse::<Ipv6Addr>().unwrap().octets());
         v6.extend([1, 187]);
         assert_eq!(request(&v6), Ok(Some(("[2001:db8::1]:443".into(), 22))));
-        assert_eq!(request(b"\x05\x01\x00\x03\x0bexample.org\x00\x50"), Ok(Some(("example.org:80".into(), 18))));
+        assert_eq!(
+            request(b"\x05\x01\x00\x03\x0bexample.org\x00\x50"),
+            Ok(Some(("example.org:80".into(), 18)))
+        );
         assert_eq!(request(b"\x05\x01\x00\x03\x09192.0.2.1\x00\x50"), Ok(Some(("192.0.2.1:80".into(), 16))));
     }
 

@@ -18,6 +18,8 @@ mod service;
 mod service_name;
 mod snapshot;
 mod store;
+#[cfg(test)]
+mod tests;
 mod workload;
 mod workload_key;
 

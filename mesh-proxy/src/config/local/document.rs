@@ -95,8 +95,11 @@ impl LocalDocument {
     ) -> Result<(), LocalConfigError> {
         let id = service.id();
         for (uid, endpoint) in &service.endpoints {
-            let problem =
-                |problem| LocalConfigError::Endpoint { service: id.to_string(), uid: uid.to_string(), problem };
+            let problem = |problem| LocalConfigError::Endpoint {
+                service: id.to_string(),
+                uid: uid.to_string(),
+                problem,
+            };
             if endpoint.workload_uid != *uid {
                 return Err(problem("workloadUid differs from the key"));
             }

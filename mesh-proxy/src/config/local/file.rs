@@ -77,7 +77,8 @@ type News = Option<Result<LocalConfig, LocalConfigError>>;
 /// Reads the file if it may have changed since the last look.
 fn look(path: &Path, seen: Seen) -> (Seen, News) {
     let content = fs::metadata(path).map(|metadata| Fingerprint::of(&metadata)).and_then(|fingerprint| {
-        let unchanged = matches!(&seen, Seen::Content { fingerprint: last, .. } if !last.fresh && *last == fingerprint);
+        let unchanged =
+            matches!(&seen, Seen::Content { fingerprint: last, .. } if !last.fresh && *last == fingerprint);
         let text = if unchanged { None } else { Some(fs::read_to_string(path)?) };
         Ok((fingerprint, text))
     });

@@ -80,9 +80,8 @@ impl ServiceDocument {
 
     pub(super) fn build(&self, names: &mut Names) -> Service {
         let mut service = Service::new(names.share_service(&self.id()), Arc::clone(&self.name));
-        let mut vip = |vip: &Text<NetworkAddress>| {
-            NetworkAddress::new(names.share(vip.0.network()), vip.0.address())
-        };
+        let mut vip =
+            |vip: &Text<NetworkAddress>| NetworkAddress::new(names.share(vip.0.network()), vip.0.address());
         service.vips = self.vips.iter().map(&mut vip).collect();
         let mut cidr_vip =
             |vip: &CidrVipDocument| CidrVip { network: names.share(&vip.network), cidr: vip.cidr.0 };

@@ -98,13 +98,16 @@ impl WorkloadDocument {
         workload.native_tunnel = self.native_tunnel;
         workload.waypoint = self.waypoint.as_ref().map(GatewayDocument::build);
         workload.network_gateway = self.network_gateway.as_ref().map(GatewayDocument::build);
-        workload.application_tunnel = self
-            .application_tunnel
-            .as_ref()
-            .map(|tunnel| ApplicationTunnel { protocol: tunnel.protocol, port: tunnel.port.filter(|&p| p != 0) });
+        workload.application_tunnel = self.application_tunnel.as_ref().map(|tunnel| ApplicationTunnel {
+            protocol: tunnel.protocol,
+            port: tunnel.port.filter(|&p| p != 0),
+        });
         if let Some(LocalityDocument { region, zone, subzone }) = &self.locality {
-            workload.locality =
-                Locality { region: names.share(region), zone: names.share(zone), subzone: names.share(subzone) };
+            workload.locality = Locality {
+                region: names.share(region),
+                zone: names.share(zone),
+                subzone: names.share(subzone),
+            };
         }
         if let Memberships::Ports(services) = &self.services {
             let member = |(name, ports): (&Text<ServiceName>, &BTreeMap<u16, u16>)| {
@@ -125,7 +128,8 @@ impl WorkloadDocument {
         if self.name.is_empty() {
             return Err(LocalConfigError::Nameless { namespace: self.namespace.to_string() });
         }
-        let cluster = if self.cluster_id.is_empty() { Workload::DEFAULT_CLUSTER_ID } else { &self.cluster_id };
+        let cluster =
+            if self.cluster_id.is_empty() { Workload::DEFAULT_CLUSTER_ID } else { &self.cluster_id };
         Ok(format!("{cluster}//Pod/{}/{}", self.namespace, self.name).into())
     }
 }
@@ -163,7 +167,9 @@ impl From<&Workload> for WorkloadDocument {
                 zone: Arc::clone(&locality.zone),
                 subzone: Arc::clone(&locality.subzone),
             }),
-            services: Memberships::Names(workload.services.iter().map(|(name, _)| Text(name.clone())).collect()),
+            services: Memberships::Names(
+                workload.services.iter().map(|(name, _)| Text(name.clone())).collect(),
+            ),
             capacity: workload.capacity,
         }
     }

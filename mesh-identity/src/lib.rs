@@ -1,4 +1,66 @@
-//! SPIFFE identities for a service mesh.
+//! SPIFFE identities for a service mesh: ids, X.509-SVIDs, trust bundles, and rustls configurations that prove and verify
+//! them.
+//!
+//! It is not a TLS library, opens no sockets, reads no files and no environment, and talks to no certificate authority. The
+//! caller brings I/O, certificates and a rustls `CryptoProvider`.
+//!
+//! ```
+//! # #[cfg(all(feature = "rustls", feature = "testing"))]
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # use std::sync::Arc;
+//! # use mesh_identity::testing::Authority;
+//! # let (ca, provider) = (Authority::new("example.org"), mesh_identity::testing::provider());
+//! # let leaf = ca.leaf("spiffe://example.org/ns/shop/sa/cart").issue().pem();
+//! # let (root, chain, key) = (ca.root_pem(), leaf.chain().to_owned(), leaf.key().to_owned());
+//! use mesh_identity::{CertSelector, ExpectedPeer, IdentityStore, ServerConfigBuilder, TrustBundle, TrustBundles, X509Svid};
+//!
+//! let trust_domain: mesh_identity::TrustDomain = "example.org".parse()?;
+//! let bundle = TrustBundle::from_pem(trust_domain.clone(), root.as_bytes())?;
+//! let svid = X509Svid::from_pem(chain.as_bytes(), key.as_bytes(), &provider)?;
+//! let id = svid.id().clone();
+//!
+//! let store = IdentityStore::new(TrustBundles::new([bundle]));
+//! store.insert(svid); // again, with the next certificate, to rotate
+//!
+//! let config: Arc<rustls::ServerConfig> = ServerConfigBuilder::new(provider)
+//!     .identity(store, CertSelector::fixed(id))
+//!     .expect_peer(ExpectedPeer::trust_domain(trust_domain))
+//!     .build()?;
+//! # Ok(())
+//! # }
+//! # #[cfg(not(all(feature = "rustls", feature = "testing")))]
+//! # fn main() {}
+//! ```
+//!
+//! | type | is |
+//! |---|---|
+//! | [`SpiffeId`], [`TrustDomain`], [`ServiceAccount`] | a name; nothing but `thiserror` is needed for these |
+//! | [`ExpectedPeer`] | whom a connection may be with |
+#![cfg_attr(
+    feature = "rustls",
+    doc = "\
+| [`X509Svid`] | a certificate chain with its private key |
+| [`TrustBundle`], [`TrustBundles`] | the roots of one trust domain, and of all |
+| [`IdentitySource`], [`IdentityStore`] | where the current certificates and bundles come from |
+| [`ServerConfigBuilder`], [`ClientConfigBuilder`], [`TlsConfigs`] | rustls configurations: one, or many kept over rotations |
+| [`PeerVerifier`], [`VerifyError`] | the check of a peer's chain, and which rule it broke |
+| [`PeerIdentity`] | who the peer of a connection proved to be |"
+)]
+//!
+//! # Features
+//!
+//! | feature | adds |
+//! |---|---|
+//! | `rustls` (default) | everything about certificates and TLS |
+//! | `dev-ca` | an authority for development whose private key is public |
+//! | `testing` | throwaway authorities for tests, exempt from semver |
+//!
+//! # Security
+//!
+//! A configuration cannot be built without naming the peers it is for, and an empty set of them means nobody. A peer's
+//! certificate is checked against the roots of the trust domain it names, not against all roots; it must name exactly one
+//! SPIFFE ID, and must not be able to issue others. Sessions are never resumed, so that no connection outlives the check of
+//! its certificate. Revocation lists are not looked at yet.
 
 #[cfg(feature = "rustls")]
 mod bundle;
@@ -41,8 +103,8 @@ pub use trust_domain::{TrustDomain, TrustDomainError};
 pub use {
     bundle::{TrustBundle, TrustBundleError, TrustBundles},
     config::{
-        ClientConfigBuilder, Complete, ConfigError, ServerConfigBuilder, TlsConfigError, TlsConfigs,
-        WantsIdentity, WantsPeer, server_name,
+        ClientConfigBuilder, Complete, ConfigBuilder, ConfigError, ServerConfigBuilder, TlsConfigError,
+        TlsConfigs, WantsIdentity, WantsPeer, server_name,
     },
     leaf::LeafError,
     peer::{PeerIdentity, PeerIdentityError},
@@ -52,3 +114,7 @@ pub use {
     svid::{SvidError, X509Svid},
     verify::{ChainError, PeerVerifier, Role, VerifyError},
 };
+
+#[cfg(all(doctest, feature = "rustls"))]
+#[doc = include_str!("../README.md")]
+mod readme {}

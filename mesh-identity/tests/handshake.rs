@@ -361,12 +361,14 @@ fn live(store: &IdentityStore) -> (Arc<rustls::ClientConfig>, Arc<rustls::Server
     let client = ClientConfigBuilder::new(provider())
         .identity(store.clone(), CertSelector::fixed(id(CLIENT)))
         .expect_peer(exactly(SERVER))
-        .build();
+        .build()
+        .expect("a complete provider");
     let server = ServerConfigBuilder::new(provider())
         .identity(store.clone(), CertSelector::fixed(id(SERVER)))
         .expect_peer(anyone())
-        .build();
-    (client.unwrap(), server.unwrap())
+        .build()
+        .expect("a complete provider");
+    (client, server)
 }
 
 // hbone#11, identity#65, identity#67

@@ -16,7 +16,7 @@ use mesh_identity::{
 use support::*;
 
 fn configs(store: &IdentityStore) -> TlsConfigs {
-    TlsConfigs::new(Arc::new(store.clone()), &provider()).unwrap()
+    TlsConfigs::new(Arc::new(store.clone()), &provider()).expect("a complete provider")
 }
 
 /// The value of a future that a store in memory completes at once.

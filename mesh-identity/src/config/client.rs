@@ -2,72 +2,18 @@
 
 use std::sync::Arc;
 
-use rustls::{
-    ClientConfig,
-    client::Resumption,
-    crypto::CryptoProvider,
-    time_provider::{DefaultTimeProvider, TimeProvider},
-    version::TLS13,
-};
+use rustls::{ClientConfig, client::Resumption, version::TLS13};
 
-use super::{
-    ALPN, Complete, ConfigError, WantsIdentity, WantsPeer, credentials::Credentials, provider::narrowed,
-};
-use crate::{CertSelector, ExpectedPeer, IdentitySource, PeerVerifier, TrustBundles, X509Svid};
+use super::{ALPN, Complete, ConfigBuilder, ConfigError, WantsIdentity, provider::narrowed};
+use crate::PeerVerifier;
 
-/// Builds a TLS configuration for opening mesh connections, in two decisions that cannot be left out: as whom
-/// ([`identity`](Self::identity) or [`svid`](Self::svid)), and to whom ([`expect_peer`](ClientConfigBuilder::expect_peer)).
+/// Builds a TLS configuration for opening mesh connections.
 ///
 /// The result speaks TLS 1.3 with AES-GCM only, prefers X25519MLKEM768, presents its certificate, offers ALPN `h2`, sends no
 /// server name (use [`server_name`](crate::server_name) where rustls asks for one) and never resumes a session.
-#[derive(Debug)]
-pub struct ClientConfigBuilder<State = WantsIdentity> {
-    provider: Arc<CryptoProvider>,
-    state: State,
-}
+pub type ClientConfigBuilder<State = WantsIdentity> = ConfigBuilder<ClientConfig, State>;
 
-impl ClientConfigBuilder {
-    /// Starts a configuration that computes with `provider`.
-    pub fn new(provider: Arc<CryptoProvider>) -> Self {
-        Self { provider, state: WantsIdentity(()) }
-    }
-
-    /// Presents the certificate that `source` has for the selected identity at the time of each handshake, and trusts the
-    /// bundles it has then. While it has none at hand, the server is sent no certificate and refuses.
-    pub fn identity(
-        self,
-        source: impl IdentitySource + 'static,
-        selector: CertSelector,
-    ) -> ClientConfigBuilder<WantsPeer> {
-        self.credentials(Credentials::Live { source: Arc::new(source), selector })
-    }
-
-    /// Presents `svid` and trusts `bundles`, for as long as the configuration is used.
-    pub fn svid(self, svid: Arc<X509Svid>, bundles: Arc<TrustBundles>) -> ClientConfigBuilder<WantsPeer> {
-        self.credentials(Credentials::Fixed { svid, bundles })
-    }
-
-    fn credentials(self, credentials: Credentials) -> ClientConfigBuilder<WantsPeer> {
-        ClientConfigBuilder { provider: self.provider, state: WantsPeer { credentials } }
-    }
-}
-
-impl ClientConfigBuilder<WantsPeer> {
-    /// Connects to these peers only.
-    pub fn expect_peer(self, expected: ExpectedPeer) -> ClientConfigBuilder<Complete> {
-        let state =
-            Complete { credentials: self.state.credentials, expected, time: Arc::new(DefaultTimeProvider) };
-        ClientConfigBuilder { provider: self.provider, state }
-    }
-}
-
-impl ClientConfigBuilder<Complete> {
-    /// Reads the time, for the validity of certificates, from here instead of the system's clock.
-    pub fn time_provider(mut self, time: Arc<dyn TimeProvider>) -> Self {
-        self.state.time = time;
-        self
-    }
-
+impl ConfigBuilder<ClientConfig, Complete> {
     /// Makes the configuration.
     ///
     /// # Errors

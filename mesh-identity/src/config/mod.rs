@@ -1,18 +1,17 @@
 //! rustls configurations that can only be built mutual, TLS 1.3 and with a named peer.
 
+mod builder;
 mod cache;
 mod client;
 mod credentials;
 mod provider;
 mod server;
 
-use std::{net::Ipv4Addr, sync::Arc};
+use std::net::Ipv4Addr;
 
-use rustls::{pki_types::ServerName, time_provider::TimeProvider};
+use rustls::pki_types::ServerName;
 
-use crate::ExpectedPeer;
-use credentials::Credentials;
-
+pub use builder::{Complete, ConfigBuilder, WantsIdentity, WantsPeer};
 pub use cache::{TlsConfigError, TlsConfigs};
 pub use client::ClientConfigBuilder;
 pub use server::ServerConfigBuilder;
@@ -21,24 +20,6 @@ pub use server::ServerConfigBuilder;
 /// its SPIFFE ID.
 pub fn server_name() -> ServerName<'static> {
     ServerName::IpAddress(Ipv4Addr::UNSPECIFIED.into())
-}
-
-/// A configuration builder that does not know yet as whom it connects.
-#[derive(Debug)]
-pub struct WantsIdentity(());
-
-/// A configuration builder that does not know yet with whom it connects.
-#[derive(Debug)]
-pub struct WantsPeer {
-    credentials: Credentials,
-}
-
-/// A configuration builder that knows all it must.
-#[derive(Debug)]
-pub struct Complete {
-    credentials: Credentials,
-    expected: ExpectedPeer,
-    time: Arc<dyn TimeProvider>,
 }
 
 /// Why a TLS configuration cannot be built.

@@ -1,6 +1,7 @@
 //! Two rustls connections joined in memory, and peers that break the rules of a mesh.
 
 #![allow(dead_code, reason = "every test file uses a part of it")]
+#![allow(clippy::unwrap_used, reason = "a failed helper fails its test")]
 
 use std::{io::Cursor, sync::Arc};
 

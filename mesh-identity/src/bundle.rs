@@ -21,7 +21,8 @@ impl TrustBundle {
     ///
     /// # Errors
     ///
-    /// If there is none, or one cannot be read: a root that is silently missing shows much later, as an outage.
+    /// If there is none, or one cannot be read: a root that is silently missing shows much later, as an
+    /// outage.
     pub fn from_der(
         trust_domain: TrustDomain,
         certificates: impl IntoIterator<Item = CertificateDer<'static>>,
@@ -96,8 +97,8 @@ pub enum TrustBundleError {
 
 /// The bundles of all trust domains that peers may come from.
 ///
-/// A peer is always checked against the bundle of the trust domain its id names, never against all roots together: a root
-/// vouches for its own trust domain only.
+/// A peer is always checked against the bundle of the trust domain its id names, never against all roots
+/// together: a root vouches for its own trust domain only.
 #[derive(Clone, Debug, Default)]
 pub struct TrustBundles {
     bundles: BTreeMap<TrustDomain, TrustBundle>,

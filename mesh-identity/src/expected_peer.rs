@@ -6,8 +6,8 @@ use crate::{SpiffeId, TrustDomain};
 
 /// The peers a connection may be with: never "anyone", always a named set.
 ///
-/// Equality and hash ignore the order and repetition of what it was made from, so that it can be part of the key under
-/// which connections are shared. A clone costs one reference count.
+/// Equality and hash ignore the order and repetition of what it was made from, so that it can be part of the
+/// key under which connections are shared. A clone costs one reference count.
 ///
 /// ```
 /// use mesh_identity::{ExpectedPeer, SpiffeId};
@@ -38,7 +38,8 @@ impl ExpectedPeer {
         Self::trust_domains([trust_domain])
     }
 
-    /// Any id of one of these trust domains, for a mesh with aliases or federation; none of them means no peer at all.
+    /// Any id of one of these trust domains, for a mesh with aliases or federation; none of them means no
+    /// peer at all.
     pub fn trust_domains(trust_domains: impl IntoIterator<Item = TrustDomain>) -> Self {
         Self(Rule::TrustDomains(distinct(trust_domains)))
     }

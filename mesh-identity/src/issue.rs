@@ -76,8 +76,8 @@ impl Issued {
     }
 }
 
-/// What a mesh authority puts into every leaf: no subject, so that the alternative names are critical; no authority; both
-/// purposes.
+/// What a mesh authority puts into every leaf: no subject, so that the alternative names are critical; no
+/// authority; both purposes.
 pub(crate) fn leaf_params(
     uri: &str,
     not_before: SystemTime,

@@ -12,7 +12,8 @@ use x509_parser::{
 
 use crate::{Role, SpiffeId, SpiffeIdError, TrustDomain};
 
-/// A certificate that obeys the leaf rules of the X.509-SVID standard, §4 and §5. Its signature is not checked here.
+/// A certificate that obeys the leaf rules of the X.509-SVID standard, §4 and §5. Its signature is not
+/// checked here.
 pub(crate) struct Leaf<'a> {
     certificate: X509Certificate<'a>,
     id: SpiffeId,
@@ -47,8 +48,8 @@ impl<'a> Leaf<'a> {
         self.certificate.serial.to_string()
     }
 
-    /// Whether the certificate may be used by a peer of this role. One without any extended key usage may be used
-    /// by both.
+    /// Whether the certificate may be used by a peer of this role. One without any extended key usage may be
+    /// used by both.
     pub(crate) fn permits(&self, role: Role) -> bool {
         let permitted = |usage: &ExtendedKeyUsage<'_>| match role {
             Role::Client => usage.client_auth,
@@ -63,7 +64,8 @@ impl<'a> Leaf<'a> {
 /// Parses a certificate; `None` if anything about it is malformed.
 pub(crate) fn parse_certificate<'a>(der: &'a CertificateDer<'_>) -> Option<X509Certificate<'a>> {
     let (rest, certificate) = X509Certificate::from_der(der).ok()?;
-    // The parser keeps an extension it cannot read and then reports it as absent: that must not lift a restriction.
+    // The parser keeps an extension it cannot read and then reports it as absent: that must not lift a
+    // restriction.
     let readable =
         certificate.extensions().iter().all(|extension| extension.parsed_extension().error().is_none());
     (rest.is_empty() && readable).then_some(certificate)

@@ -1,8 +1,8 @@
-//! SPIFFE identities for a service mesh: ids, X.509-SVIDs, trust bundles, and rustls configurations that prove and verify
-//! them.
+//! SPIFFE identities for a service mesh: ids, X.509-SVIDs, trust bundles, and rustls configurations that
+//! prove and verify them.
 //!
-//! It is not a TLS library, opens no sockets, reads no files and no environment, and talks to no certificate authority. The
-//! caller brings I/O, certificates and a rustls `CryptoProvider`.
+//! It is not a TLS library, opens no sockets, reads no files and no environment, and talks to no certificate
+//! authority. The caller brings I/O, certificates and a rustls `CryptoProvider`.
 //!
 //! ```
 //! # #[cfg(all(feature = "rustls", feature = "testing"))]
@@ -12,9 +12,12 @@
 //! # let (ca, provider) = (Authority::new("example.org"), mesh_identity::testing::provider());
 //! # let leaf = ca.leaf("spiffe://example.org/ns/shop/sa/cart").issue().pem();
 //! # let (root, chain, key) = (ca.root_pem(), leaf.chain().to_owned(), leaf.key().to_owned());
-//! use mesh_identity::{CertSelector, ExpectedPeer, IdentityStore, ServerConfigBuilder, TrustBundle, TrustBundles, X509Svid};
+//! use mesh_identity::{
+//!     CertSelector, ExpectedPeer, IdentityStore, ServerConfigBuilder, TrustBundle, TrustBundles, TrustDomain,
+//!     X509Svid,
+//! };
 //!
-//! let trust_domain: mesh_identity::TrustDomain = "example.org".parse()?;
+//! let trust_domain: TrustDomain = "example.org".parse()?;
 //! let bundle = TrustBundle::from_pem(trust_domain.clone(), root.as_bytes())?;
 //! let svid = X509Svid::from_pem(chain.as_bytes(), key.as_bytes(), &provider)?;
 //! let id = svid.id().clone();
@@ -57,10 +60,10 @@
 //!
 //! # Security
 //!
-//! A configuration cannot be built without naming the peers it is for, and an empty set of them means nobody. A peer's
-//! certificate is checked against the roots of the trust domain it names, not against all roots; it must name exactly one
-//! SPIFFE ID, and must not be able to issue others. Sessions are never resumed, so that no connection outlives the check of
-//! its certificate. Revocation lists are not looked at yet.
+//! A configuration cannot be built without naming the peers it is for, and an empty set of them means nobody.
+//! A peer's certificate is checked against the roots of the trust domain it names, not against all roots; it
+//! must name exactly one SPIFFE ID, and must not be able to issue others. Sessions are never resumed, so that
+//! every connection is checked in full. Revocation lists are not looked at yet.
 
 #[cfg(feature = "rustls")]
 mod bundle;

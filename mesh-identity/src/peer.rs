@@ -8,8 +8,8 @@ use crate::{LeafError, SpiffeId, leaf::Leaf};
 
 /// Who the peer of a TLS connection proved to be.
 ///
-/// Meaningful for connections made with the configurations of this crate, or a [`PeerVerifier`](crate::PeerVerifier): it reads the
-/// certificate they verified, by the same rules.
+/// Meaningful for connections made with the configurations of this crate, or a
+/// [`PeerVerifier`](crate::PeerVerifier): it reads the certificate they verified, by the same rules.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PeerIdentity {
     id: SpiffeId,
@@ -17,7 +17,8 @@ pub struct PeerIdentity {
 }
 
 impl PeerIdentity {
-    /// Reads the identity from a connection after its handshake; a `ServerConnection` or `ClientConnection` coerces.
+    /// Reads the identity from a connection after its handshake; a `ServerConnection` or `ClientConnection`
+    /// coerces.
     ///
     /// Costs one parse of the peer's certificate.
     ///

@@ -4,7 +4,8 @@ use crate::TrustDomain;
 
 /// A service account, as Istio spells it in a SPIFFE ID: `spiffe://<trust domain>/ns/<namespace>/sa/<name>`.
 ///
-/// A view into a [`SpiffeId`](crate::SpiffeId); made by [`SpiffeId::service_account`](crate::SpiffeId::service_account).
+/// A view into a [`SpiffeId`](crate::SpiffeId); made by
+/// [`SpiffeId::service_account`](crate::SpiffeId::service_account).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ServiceAccount<'a> {
     /// The domain that vouches for the account.

@@ -9,9 +9,9 @@ pub type SvidFuture<'a> = Pin<Box<dyn Future<Output = Result<Arc<X509Svid>, Iden
 
 /// Hands out the identities a process may use and the bundles it checks peers with.
 ///
-/// Implementors: [`svid`](Self::svid) may wait for a certificate authority; everything else is called for each connection, on
-/// threads that serve traffic, and must neither block nor do I/O. An SVID or a set of bundles that did not change must be the
-/// same `Arc`, since configurations are cached by it.
+/// Implementors: [`svid`](Self::svid) may wait for a certificate authority; everything else is called for
+/// each connection, on threads that serve traffic, and must neither block nor do I/O. An SVID or a set of
+/// bundles that did not change must be the same `Arc`, since configurations are cached by it.
 pub trait IdentitySource: fmt::Debug + Send + Sync {
     /// The current SVID of `id`, waiting for the first if there is none yet.
     ///
@@ -30,8 +30,8 @@ pub trait IdentitySource: fmt::Debug + Send + Sync {
     /// The bundles that vouch for peers.
     fn bundles(&self) -> Arc<TrustBundles>;
 
-    /// A number that changes whenever the bundles or any certificate is replaced, and becomes visible only after what it
-    /// announces.
+    /// A number that changes whenever the bundles or any certificate is replaced, and becomes visible only
+    /// after what it announces.
     fn generation(&self) -> u64;
 }
 

@@ -13,8 +13,8 @@ use crate::{ServiceAccount, TrustDomain, TrustDomainError};
 
 /// A SPIFFE ID, such as `spiffe://example.org/ns/shop/sa/cart`.
 ///
-/// A value always obeys the grammar and limits of the SPIFFE-ID standard; any path does, Istio's
-/// [service account](Self::service_account) form is one reading of it. Two ids are equal if their text is: the path is
+/// A value always obeys the grammar and limits of the SPIFFE-ID standard; any path does, Istio's [service
+/// account](Self::service_account) form is one reading of it. Two ids are equal if their text is: the path is
 /// case-sensitive. A clone costs one reference count, and the value is one pointer wide.
 ///
 /// ```

@@ -13,8 +13,8 @@ use crate::{IdentityError, IdentitySource, SpiffeId, SvidFuture, TrustBundles, X
 
 /// Identities and bundles in memory, replaced atomically by whoever obtains them.
 ///
-/// Clones share the contents. It does not look at the clock: expired certificates are replaced by its owner, and refused by
-/// [`TlsConfigs`](crate::TlsConfigs).
+/// Clones share the contents. It does not look at the clock: expired certificates are replaced by its owner,
+/// and refused by [`TlsConfigs`](crate::TlsConfigs).
 ///
 /// ```
 /// use mesh_identity::{IdentitySource, IdentityStore, TrustBundles};
@@ -46,7 +46,8 @@ impl IdentityStore {
         Self(Arc::new(Shared { contents: RwLock::new(contents), generation: AtomicU64::new(0) }))
     }
 
-    /// Replaces everything at once: no reader sees the new certificates with the old bundles. Identities not named are gone.
+    /// Replaces everything at once: no reader sees the new certificates with the old bundles. Identities not
+    /// named are gone.
     pub fn replace(&self, svids: impl IntoIterator<Item = X509Svid>, bundles: TrustBundles) {
         let svids = svids.into_iter().map(|svid| (svid.id().clone(), Arc::new(svid))).collect();
         self.change(|contents| *contents = Contents { svids, bundles: Arc::new(bundles) });

@@ -15,8 +15,9 @@ use crate::{
 
 /// An X.509-SVID: what a workload proves its identity with.
 ///
-/// A value obeys the leaf rules of the X.509-SVID standard, and its private key belongs to its leaf certificate. Whether it
-/// is in date, and who trusts its issuer, is for the peer to say. The private key has no way out and is not printed.
+/// A value obeys the leaf rules of the X.509-SVID standard, and its private key belongs to its leaf
+/// certificate. Whether it is in date, and who trusts its issuer, is for the peer to say. The private key has
+/// no way out and is not printed.
 pub struct X509Svid {
     id: SpiffeId,
     serial: String,
@@ -26,15 +27,15 @@ pub struct X509Svid {
 }
 
 impl X509Svid {
-    /// Makes an SVID of a chain, leaf first, and a private key. Self-issued certificates after the leaf are left out: a
-    /// peer knows its roots.
+    /// Makes an SVID of a chain, leaf first, and a private key. Self-issued certificates after the leaf are
+    /// left out: a peer knows its roots.
     ///
     /// Costs two parses of the leaf and one of the key; done once per rotation.
     ///
     /// # Errors
     ///
-    /// If the leaf is not one, an intermediate cannot be read, `provider` cannot use the key, or the key is not the
-    /// leaf's.
+    /// If the leaf is not one, an intermediate cannot be read, `provider` cannot use the key, or the key is
+    /// not the leaf's.
     pub fn from_der(
         chain: impl IntoIterator<Item = CertificateDer<'static>>,
         key: PrivatePkcs8KeyDer<'static>,

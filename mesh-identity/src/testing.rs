@@ -1,4 +1,5 @@
-//! Throwaway authorities for tests, able to issue certificates that no real authority should. Exempt from semver.
+//! Throwaway authorities for tests, able to issue certificates that no real authority should. Exempt from
+//! semver.
 //!
 //! Everything here panics instead of returning errors.
 

@@ -17,7 +17,8 @@ use support::*;
 fn verify_at(ca: &Authority, leaf: &Leaf, role: Role, now: SystemTime) -> Result<(), VerifyError> {
     let verifier = PeerVerifier::new(&provider(), Arc::new(ca.bundles()), anyone());
     let chain = leaf.chain();
-    verifier.verify(&chain[0], &chain[1..], role, now).map(drop)
+    let (leaf, intermediates) = chain.split_first().expect("a leaf");
+    verifier.verify(leaf, intermediates, role, now).map(drop)
 }
 
 fn verify(ca: &Authority, leaf: &Leaf, role: Role) -> Result<(), VerifyError> {

@@ -10,12 +10,12 @@ use rustls::{
 use super::credentials::Credentials;
 use crate::{CertSelector, ExpectedPeer, IdentitySource, TrustBundles, X509Svid};
 
-/// Builds a TLS configuration in two decisions that cannot be left out: as whom ([`identity`](Self::identity) or
-/// [`svid`](Self::svid)), and with whom ([`expect_peer`](ConfigBuilder::expect_peer)).
+/// Builds a TLS configuration in two decisions that cannot be left out: as whom ([`identity`](Self::identity)
+/// or [`svid`](Self::svid)), and with whom ([`expect_peer`](ConfigBuilder::expect_peer)).
 ///
-/// Used as [`ServerConfigBuilder`](crate::ServerConfigBuilder) and [`ClientConfigBuilder`](crate::ClientConfigBuilder). A
-/// configuration costs some microseconds to build and is shared by all connections alike;
-/// [`TlsConfigs`](crate::TlsConfigs) keeps many.
+/// Used as [`ServerConfigBuilder`](crate::ServerConfigBuilder) and
+/// [`ClientConfigBuilder`](crate::ClientConfigBuilder). A configuration costs some microseconds to build and
+/// is shared by all connections alike; [`TlsConfigs`](crate::TlsConfigs) keeps many.
 #[derive(Debug)]
 pub struct ConfigBuilder<Side, State> {
     pub(super) provider: Arc<CryptoProvider>,
@@ -47,8 +47,8 @@ impl<Side> ConfigBuilder<Side, WantsIdentity> {
         Self { provider, state: WantsIdentity(()), side: PhantomData }
     }
 
-    /// Presents the certificate that `source` has for the selected identity at the time of each handshake, and trusts the
-    /// bundles it has then. While it has none at hand, handshakes fail.
+    /// Presents the certificate that `source` has for the selected identity at the time of each handshake,
+    /// and trusts the bundles it has then. While it has none at hand, handshakes fail.
     pub fn identity(
         self,
         source: impl IdentitySource + 'static,

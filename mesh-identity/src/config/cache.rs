@@ -17,14 +17,15 @@ use rustls::{
 use super::{ClientConfigBuilder, ConfigError, ServerConfigBuilder, provider::narrowed};
 use crate::{ExpectedPeer, IdentityError, IdentitySource, SpiffeId, TrustBundles, X509Svid};
 
-/// TLS configurations for many identities, built when first needed and kept until what they are made of changes.
+/// TLS configurations for many identities, built when first needed and kept until what they are made of
+/// changes.
 ///
-/// While the source's generation stands, a look-up costs a hash of the key and an uncontended lock. When it has moved, the
-/// certificate and bundles are asked for again, and a configuration is built anew only if its own changed. Clones share the
-/// contents; give each worker its own so that they share no lock.
+/// While the source's generation stands, a look-up costs a hash of the key and an uncontended lock. When it
+/// has moved, the certificate and bundles are asked for again, and a configuration is built anew only if its
+/// own changed. Clones share the contents; give each worker its own so that they share no lock.
 ///
-/// At most [`capacity`](Self::capacity) configurations per side are kept; past it the one unused for longest goes, which costs
-/// the next connection that needs it a rebuild.
+/// At most [`capacity`](Self::capacity) configurations per side are kept; past it the one unused for longest
+/// goes, which costs the next connection that needs it a rebuild.
 #[derive(Clone)]
 pub struct TlsConfigs {
     identities: Arc<dyn IdentitySource>,
@@ -50,8 +51,8 @@ impl TlsConfigs {
         })
     }
 
-    /// Forgets everything made so far and keeps at most so many configurations per side, each of about 1 KiB. Raise it above
-    /// the number of peer identities that a worker talks to.
+    /// Forgets everything made so far and keeps at most so many configurations per side, each of about 1 KiB.
+    /// Raise it above the number of peer identities that a worker talks to.
     #[must_use]
     pub fn capacity(self, capacity: usize) -> Self {
         Self {
@@ -165,8 +166,8 @@ impl TlsConfigs {
         Ok(())
     }
 
-    /// How many configurations per side are kept by default: more identities than a node's workloads usually talk to, in a few
-    /// MiB.
+    /// How many configurations per side are kept by default: more identities than a node's workloads usually
+    /// talk to, in a few MiB.
     pub const DEFAULT_CAPACITY: usize = 4096;
 }
 

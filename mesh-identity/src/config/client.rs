@@ -9,8 +9,9 @@ use crate::PeerVerifier;
 
 /// Builds a TLS configuration for opening mesh connections.
 ///
-/// The result speaks TLS 1.3 with AES-GCM only, prefers X25519MLKEM768, presents its certificate, offers ALPN `h2`, sends no
-/// server name (use [`server_name`](crate::server_name) where rustls asks for one) and never resumes a session.
+/// The result speaks TLS 1.3 with AES-GCM only, prefers X25519MLKEM768, presents its certificate, offers ALPN
+/// `h2`, sends no server name (use [`server_name`](crate::server_name) where rustls asks for one) and never
+/// resumes a session.
 pub type ClientConfigBuilder<State = WantsIdentity> = ConfigBuilder<ClientConfig, State>;
 
 impl ConfigBuilder<ClientConfig, Complete> {
@@ -26,7 +27,8 @@ impl ConfigBuilder<ClientConfig, Complete> {
         let mut config = ClientConfig::builder_with_details(provider, time)
             .with_protocol_versions(&[&TLS13])
             .map_err(ConfigError::Provider)?
-            // rustls' word for any verifier of one's own: ours checks more than its default, except host names.
+            // rustls' word for any verifier of one's own: ours checks more than its default, except host
+            // names.
             .dangerous()
             .with_custom_certificate_verifier(Arc::new(verifier))
             .with_client_cert_resolver(Arc::new(credentials));

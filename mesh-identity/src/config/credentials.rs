@@ -1,4 +1,5 @@
-//! The certificate a side of a connection presents, and what it trusts: given once, or asked for in each handshake.
+//! The certificate a side of a connection presents, and what it trusts: given once, or asked for in each
+//! handshake.
 
 use std::sync::Arc;
 

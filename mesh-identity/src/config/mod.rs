@@ -16,8 +16,8 @@ pub use cache::{TlsConfigError, TlsConfigs};
 pub use client::ClientConfigBuilder;
 pub use server::ServerConfigBuilder;
 
-/// The server name a mesh client gives to rustls: a placeholder, which is neither sent nor checked, since a peer is known by
-/// its SPIFFE ID.
+/// The server name a mesh client gives to rustls: a placeholder, which is neither sent nor checked, since a
+/// peer is known by its SPIFFE ID.
 pub fn server_name() -> ServerName<'static> {
     ServerName::IpAddress(Ipv4Addr::UNSPECIFIED.into())
 }

@@ -8,8 +8,9 @@ use super::ConfigError;
 
 /// The provider with the suites and the order of key exchange groups that a mesh uses.
 ///
-/// Only AES-GCM suites of TLS 1.3, the stronger first, as all ambient peers have them. The hybrid post-quantum group is moved to
-/// the front whatever the provider prefers by default: which features other crates switch on must not change what we offer.
+/// Only AES-GCM suites of TLS 1.3, the stronger first, as all ambient peers have them. The hybrid
+/// post-quantum group is moved to the front whatever the provider prefers by default: which features other
+/// crates switch on must not change what we offer.
 pub(super) fn narrowed(provider: &CryptoProvider) -> Result<Arc<CryptoProvider>, ConfigError> {
     let mut provider = provider.clone();
     let rank = |suite| SUITES.iter().position(|wanted| *wanted == suite);

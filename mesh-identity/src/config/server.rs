@@ -9,8 +9,8 @@ use crate::PeerVerifier;
 
 /// Builds a TLS configuration for accepting mesh connections.
 ///
-/// The result speaks TLS 1.3 with AES-GCM only, prefers X25519MLKEM768, demands a client certificate, takes ALPN `h2` or none,
-/// and gives out no tickets: every connection proves both identities anew.
+/// The result speaks TLS 1.3 with AES-GCM only, prefers X25519MLKEM768, demands a client certificate, takes
+/// ALPN `h2` or none, and gives out no tickets: every connection proves both identities anew.
 ///
 /// ```
 /// # use std::sync::Arc;

@@ -22,11 +22,12 @@ use crate::{
     issue::{Issued, leaf_params},
 };
 
-/// A certificate authority for development: **its private key is published with this crate**, so that whoever reaches a mesh
-/// which trusts it can be anybody there.
+/// A certificate authority for development: **its private key is published with this crate**, so that whoever
+/// reaches a mesh which trusts it can be anybody there.
 ///
-/// It issues an identity for whatever id it is asked for, in any trust domain, when it is first asked, and again past half of
-/// its 24 hours. All processes that use it trust each other without any set-up: that is its purpose.
+/// It issues an identity for whatever id it is asked for, in any trust domain, when it is first asked, and
+/// again past half of its 24 hours. All processes that use it trust each other without any set-up: that is
+/// its purpose.
 pub struct DevCa {
     issuer: Issuer<'static, KeyPair>,
     bundles: Arc<TrustBundles>,
@@ -120,7 +121,8 @@ impl DevCa {
         Ok(SerialNumber::from_slice(&serial))
     }
 
-    /// Drops what is past half of its life, to be issued anew when it is next asked for; who never asks again costs nothing.
+    /// Drops what is past half of its life, to be issued anew when it is next asked for; who never asks again
+    /// costs nothing.
     fn retire(&self, now: u64) {
         if now < self.due.load(Ordering::Relaxed) {
             return;
@@ -159,7 +161,8 @@ impl IdentitySource for DevCa {
     }
 
     fn generation(&self) -> u64 {
-        // Whoever caches by generation asks for nothing else meanwhile: a renewal that is due has to show here.
+        // Whoever caches by generation asks for nothing else meanwhile: a renewal that is due has to show
+        // here.
         if let Some(now) = self.now() {
             self.retire(now);
         }

@@ -64,8 +64,8 @@ pub enum VerifyError {
 }
 
 impl VerifyError {
-    /// Finds it in the error of a handshake: in a [`rustls::Error`], in an [`io::Error`] around one as async TLS returns, or
-    /// anywhere among the sources of another error.
+    /// Finds it in the error of a handshake: in a [`rustls::Error`], in an [`io::Error`] around one as async
+    /// TLS returns, or anywhere among the sources of another error.
     pub fn find<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a Self> {
         let mut next = Some(error);
         while let Some(error) = next {
@@ -86,8 +86,8 @@ impl VerifyError {
         None
     }
 
-    /// Whom the certificate names, as far as it could be read. Only [`Unexpected`](Self::Unexpected) means that this was
-    /// proved.
+    /// Whom the certificate names, as far as it could be read. Only [`Unexpected`](Self::Unexpected) means
+    /// that this was proved.
     pub fn presented(&self) -> Option<&SpiffeId> {
         match self {
             Self::Chain { presented, .. }
@@ -107,14 +107,15 @@ impl From<VerifyError> for rustls::Error {
     }
 }
 
-/// Why no valid path leads from a certificate to a root. Expiry, constraints and purpose are those of an issuer here: the
-/// leaf's own have their own errors.
+/// Why no valid path leads from a certificate to a root. Expiry, constraints and purpose are those of an
+/// issuer here: the leaf's own have their own errors.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{}", self.description())]
 pub struct ChainError(pub(crate) webpki::Error);
 
 impl ChainError {
-    /// Whether no root of the trust domain issued the chain, or an intermediate certificate is missing from it.
+    /// Whether no root of the trust domain issued the chain, or an intermediate certificate is missing from
+    /// it.
     pub fn is_unknown_issuer(&self) -> bool {
         self.0 == webpki::Error::UnknownIssuer
     }

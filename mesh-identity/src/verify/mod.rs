@@ -1,4 +1,5 @@
-//! Checks a peer's certificate chain: issued by its own trust domain, in date, for this purpose, and expected.
+//! Checks a peer's certificate chain: issued by its own trust domain, in date, for this purpose, and
+//! expected.
 
 mod error;
 mod verifier;

@@ -20,9 +20,9 @@ use crate::{ExpectedPeer, IdentitySource, SpiffeId, TrustBundles, leaf::Leaf};
 
 /// Checks the certificate chain of a peer, for clients and servers that use rustls directly.
 ///
-/// In this order: the leaf is an X.509-SVID, its trust domain has a bundle, it is in date, it may be used by a peer of this
-/// role, a path leads to a root *of its own trust domain*, and its id is expected. Names and addresses of hosts play no part.
-/// Client certificates are mandatory.
+/// In this order: the leaf is an X.509-SVID, its trust domain has a bundle, it is in date, it may be used by
+/// a peer of this role, a path leads to a root *of its own trust domain*, and its id is expected. Names and
+/// addresses of hosts play no part. Client certificates are mandatory.
 #[derive(Clone, Debug)]
 pub struct PeerVerifier {
     trust: Trust,
@@ -40,8 +40,8 @@ impl PeerVerifier {
         Self { trust, expected, algorithms: provider.signature_verification_algorithms }
     }
 
-    /// Checks a chain that a peer in `role` presented, and says who the peer is. That the peer holds the private key is
-    /// proved by the handshake, not here.
+    /// Checks a chain that a peer in `role` presented, and says who the peer is. That the peer holds the
+    /// private key is proved by the handshake, not here.
     ///
     /// # Errors
     ///

@@ -1,1 +1,100 @@
-//! mesh-policy.
+//! Authorization for a service mesh as a pure, total function that explains its decisions.
+//!
+//! A [`PolicySet`] holds the policies of a mesh, indexed by where they apply. Given the [facts](ConnectionFacts) of a
+//! connection it answers with a [`Decision`]: allow or deny, and the policy and rule that decided. Asked to
+//! [explain](PolicySet::explain), it tells which clause of which policy missed, the nearest miss first.
+//!
+//! It is *not* an enforcement point: no sockets, no async, no clock, no configuration files, and nothing here fetches
+//! policies or closes connections. It never sees certificates either; a peer's identity comes in already verified.
+//!
+//! ```
+//! use mesh_identity::SpiffeId;
+//! use mesh_policy::{
+//!     Action, Clause, ConnectionFacts, Match, Policy, PolicySet, Rule, Scope, StringMatch, Verdict,
+//! };
+//!
+//! let from_cart = Match {
+//!     principals: vec![StringMatch::Exact("example.org/ns/shop/sa/cart".into())],
+//!     ..Match::default()
+//! };
+//! let set = PolicySet::builder()
+//!     .policy(Policy {
+//!         name: "bank/only-cart".parse()?,
+//!         scope: Scope::Namespace,
+//!         action: Action::Allow,
+//!         dry_run: false,
+//!         rules: vec![Rule { clauses: vec![Clause { matches: vec![from_cart] }] }],
+//!     })
+//!     .build()?;
+//!
+//! let cart: SpiffeId = "spiffe://example.org/ns/shop/sa/cart".parse()?;
+//! let mut facts = ConnectionFacts {
+//!     source: "192.0.2.1".parse()?,
+//!     peer: Some(&cart),
+//!     destination: "192.0.2.2:8080".parse()?,
+//!     namespace: "bank",
+//!     policies: &[],
+//! };
+//! assert_eq!(set.evaluate_connection(&facts).verdict(), Verdict::Allow);
+//!
+//! facts.peer = None;
+//! let decision = set.evaluate_connection(&facts);
+//! assert_eq!(decision.verdict(), Verdict::Deny);
+//! assert_eq!(decision.reason().to_string(), "allow policies exist, but none allowed");
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! | type | what it is |
+//! |---|---|
+//! | [`Policy`], [`Rule`], [`Clause`], [`Match`] | a policy as written |
+//! | [`PolicySet`], [`PolicySetBuilder`] | all policies, immutable while shared, cheap to clone and to change |
+//! | [`ConnectionFacts`] | what is known about a connection |
+//! | [`Decision`], [`Verdict`], [`Reason`] | the answer |
+//! | [`Explanation`] | the answer with its proof |
+//!
+//! # Semantics
+//!
+//! Those of Istio's node proxy at layer 4. A policy matches if any of its rules does, a rule if all of its clauses do, a
+//! clause if any of its matches does, a match if all of its fields do. Two corners look alike and are opposites: a clause
+//! *without* matches is true, a clause with one *empty* match is false. A policy without rules never matches.
+//!
+//! A connection is denied if a DENY policy matches it; allowed if no ALLOW policy applies to its destination or one of
+//! them matches; denied otherwise. Policies in dry run never decide, they are [reported](Decision::dry_run_denials).
+//!
+//! # Features
+//!
+//! None yet.
+//!
+//! # Security
+//!
+//! Policy fails closed. A policy that a workload lists and that is not there denies, unless
+//! [`MissingPolicy::Skip`] is chosen. Values that a wire format can get wrong (addresses, ports, an unset kind of
+//! match) have no representation here, so a lenient parser cannot widen a rule. A negative field is true for a peer without
+//! an identity: an ALLOW that says only `not_namespaces` admits plaintext.
+
+mod attributes;
+mod decision;
+mod evaluate;
+mod explain;
+mod facts;
+mod matcher;
+mod name;
+mod policy;
+mod rule;
+mod set;
+mod string_match;
+
+pub use decision::{Decision, Reason, Verdict};
+pub use explain::{
+    Actual, ClauseMiss, Expected, Explanation, Field, MatchMiss, Mismatch, PolicyTrace, RuleTrace,
+};
+pub use facts::ConnectionFacts;
+pub use name::{PolicyName, PolicyNameError};
+pub use policy::{Action, Policy, Scope};
+pub use rule::{Clause, Match, Rule, ServiceAccountMatch};
+pub use set::{MissingPolicy, PolicySet, PolicySetBuilder, PolicySetError};
+pub use string_match::StringMatch;
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -1,0 +1,114 @@
+//! The answer to whether a connection may be.
+
+use std::fmt;
+
+use crate::{PolicyName, evaluate::Applicable};
+
+/// What the policies of a set say about a connection. Borrows from the set and the facts.
+#[derive(Clone, Copy, Debug)]
+#[must_use = "a decision has no effect unless its verdict is enforced"]
+pub struct Decision<'a> {
+    pub(crate) reason: Reason<'a>,
+    pub(crate) applicable: Applicable<'a>,
+}
+
+impl<'a> Decision<'a> {
+    /// Whether the connection is allowed.
+    pub fn verdict(&self) -> Verdict {
+        self.reason.verdict()
+    }
+
+    /// What decided.
+    pub fn reason(&self) -> Reason<'a> {
+        self.reason
+    }
+
+    /// The policy that the workload lists and that is not there, if that is why the connection is denied.
+    pub fn missing_policy(&self) -> Option<&'a PolicyName> {
+        match self.reason {
+            Reason::Missing { policy } => Some(policy),
+            _ => None,
+        }
+    }
+
+    /// The policies in dry run that would deny the connection if all of them were enforced.
+    ///
+    /// These are the DENY policies that match and, where the connection is allowed only because no ALLOW policy is
+    /// enforced, the ALLOW policies, if none of them matches. They are evaluated here and not before: a decision costs
+    /// nothing for policies in dry run until this is called, and no allocation then.
+    pub fn dry_run_denials(&self) -> impl Iterator<Item = &'a PolicyName> + use<'a> {
+        self.applicable.dry_run_denials(self.reason)
+    }
+}
+
+/// Whether a connection may be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Verdict {
+    /// It may.
+    Allow,
+    /// It may not.
+    Deny,
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Allow => "allowed",
+            Self::Deny => "denied",
+        })
+    }
+}
+
+/// Why a connection is allowed or denied.
+///
+/// Where several policies would do, the one with the smallest name is named, and its first rule that matches: equal facts
+/// have equal reasons. The texts of denials are those that Istio's operators know.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Reason<'a> {
+    /// An ALLOW policy matches.
+    AllowedBy {
+        /// The policy.
+        policy: &'a PolicyName,
+        /// The index of its rule.
+        rule: usize,
+    },
+    /// A DENY policy matches.
+    DeniedBy {
+        /// The policy.
+        policy: &'a PolicyName,
+        /// The index of its rule.
+        rule: usize,
+    },
+    /// The workload lists a policy that is not in the set, so nobody knows what it says.
+    Missing {
+        /// The policy.
+        policy: &'a PolicyName,
+    },
+    /// No enforced ALLOW policy applies, so what is not denied is allowed.
+    NoAllowPolicies,
+    /// ALLOW policies apply, and none matches.
+    NoneAllowed,
+}
+
+impl Reason<'_> {
+    /// The verdict that follows.
+    pub fn verdict(&self) -> Verdict {
+        match self {
+            Self::AllowedBy { .. } | Self::NoAllowPolicies => Verdict::Allow,
+            Self::DeniedBy { .. } | Self::Missing { .. } | Self::NoneAllowed => Verdict::Deny,
+        }
+    }
+}
+
+impl fmt::Display for Reason<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::AllowedBy { policy, .. } => write!(f, "explicitly allowed by: {policy}"),
+            Self::DeniedBy { policy, .. } => write!(f, "explicitly denied by: {policy}"),
+            Self::Missing { policy } => write!(f, "policy has not arrived: {policy}"),
+            Self::NoAllowPolicies => f.write_str("no allow policies apply"),
+            Self::NoneAllowed => f.write_str("allow policies exist, but none allowed"),
+        }
+    }
+}

@@ -1,0 +1,120 @@
+//! The order in which policies decide.
+
+use crate::{
+    Action, ConnectionFacts, Decision, MissingPolicy, Policy, PolicyName, PolicySet, Reason,
+    attributes::Attributes,
+    set::{Group, Index},
+};
+
+impl PolicySet {
+    /// Decides about a connection.
+    ///
+    /// Never fails, blocks or allocates. The cost is linear in the policies that apply to the destination: those of its
+    /// namespace, the global ones, and those it lists. Policies of other namespaces cost nothing.
+    pub fn evaluate_connection<'a>(&'a self, facts: &ConnectionFacts<'a>) -> Decision<'a> {
+        let applicable = Applicable::new(self, facts);
+        Decision { reason: applicable.decide(), applicable }
+    }
+}
+
+/// The policies that apply to a connection, and what they are asked about.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Applicable<'a> {
+    attributes: Attributes<'a>,
+    index: &'a Index,
+    in_namespace: Option<&'a Group>,
+    listed: &'a [PolicyName],
+    missing: MissingPolicy,
+}
+
+impl<'a> Applicable<'a> {
+    pub(crate) fn new(set: &'a PolicySet, facts: &ConnectionFacts<'a>) -> Self {
+        Self {
+            attributes: Attributes::new(facts),
+            index: set.index(),
+            in_namespace: set.index().in_namespace(facts.namespace),
+            listed: facts.policies,
+            missing: set.missing(),
+        }
+    }
+
+    pub(crate) fn attributes(&self) -> &Attributes<'a> {
+        &self.attributes
+    }
+
+    pub(crate) fn decide(&self) -> Reason<'a> {
+        if let Some((policy, rule)) = self.smallest_match(DENY) {
+            return Reason::DeniedBy { policy, rule };
+        }
+        if let Some(policy) = self.missing_policy() {
+            return Reason::Missing { policy };
+        }
+        if self.policies(ALLOW).next().is_none() {
+            return Reason::NoAllowPolicies;
+        }
+        match self.smallest_match(ALLOW) {
+            Some((policy, rule)) => Reason::AllowedBy { policy, rule },
+            None => Reason::NoneAllowed,
+        }
+    }
+
+    pub(crate) fn dry_run_denials(self, reason: Reason<'a>) -> impl Iterator<Item = &'a PolicyName> {
+        let matches = move |policy: &Policy| policy.matching_rule(&self.attributes).is_some();
+        let none_would_allow =
+            reason == Reason::NoAllowPolicies && !self.policies(DRY_RUN_ALLOW).any(&matches);
+        let allows = none_would_allow.then(|| self.policies(DRY_RUN_ALLOW)).into_iter().flatten();
+        self.policies(DRY_RUN_DENY)
+            .filter(move |policy| matches(policy))
+            .chain(allows)
+            .map(|policy| &policy.name)
+    }
+
+    /// All policies of a class. One that is listed besides applying by its scope comes twice.
+    pub(crate) fn policies(self, class: Class) -> impl Iterator<Item = &'a Policy> {
+        let groups = self.in_namespace.into_iter().chain([self.index.global()]);
+        groups.flat_map(move |group| group.class(class)).map(|policy| &**policy).chain(self.listed(class))
+    }
+
+    fn listed(self, class: Class) -> impl Iterator<Item = &'a Policy> {
+        let known = self.listed.iter().filter_map(move |name| self.index.get(name));
+        known.filter(move |policy| Class::of(policy) == class)
+    }
+
+    /// The smallest name is independent of the order in which policies arrived or are listed.
+    fn smallest_match(&self, class: Class) -> Option<(&'a PolicyName, usize)> {
+        let matching = |policy: &'a Policy| Some((&policy.name, policy.matching_rule(&self.attributes)?));
+        // Groups are sorted, so their first match is their smallest.
+        let first_of = |group: &'a Group| group.class(class).iter().find_map(|policy| matching(policy));
+        let in_namespace = self.in_namespace.and_then(first_of);
+        let global = first_of(self.index.global());
+        let listed = self.listed(class).filter_map(matching).min();
+        [in_namespace, global, listed].into_iter().flatten().min()
+    }
+
+    fn missing_policy(&self) -> Option<&'a PolicyName> {
+        match self.missing {
+            MissingPolicy::Deny => self.listed.iter().filter(|name| self.index.get(name).is_none()).min(),
+            MissingPolicy::Skip => None,
+        }
+    }
+}
+
+/// Policies that are asked together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Class {
+    pub(crate) action: Action,
+    pub(crate) dry_run: bool,
+}
+
+impl Class {
+    pub(crate) const ALL: [Self; 4] = [ALLOW, DENY, DRY_RUN_ALLOW, DRY_RUN_DENY];
+
+    pub(crate) fn of(policy: &Policy) -> Self {
+        Self { action: policy.action, dry_run: policy.dry_run }
+    }
+}
+
+const ALLOW: Class = Class { action: Action::Allow, dry_run: false };
+const DENY: Class = Class { action: Action::Deny, dry_run: false };
+const DRY_RUN_ALLOW: Class = Class { action: Action::Allow, dry_run: true };
+const DRY_RUN_DENY: Class = Class { action: Action::Deny, dry_run: true };

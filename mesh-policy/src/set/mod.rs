@@ -1,0 +1,108 @@
+//! All policies of a mesh.
+
+mod builder;
+mod index;
+
+pub use builder::{PolicySetBuilder, PolicySetError};
+pub(crate) use index::{Group, Index};
+
+use std::sync::Arc;
+
+use crate::{Policy, PolicyName};
+
+/// The policies of a mesh, indexed by where they apply.
+///
+/// A clone costs one reference count and never changes: changing a set that is shared first copies its index (pointers,
+/// not policies), and a set that is not shared is changed in place. So a batch of changes copies once.
+#[derive(Clone, Debug)]
+pub struct PolicySet {
+    index: Arc<Index>,
+    missing: MissingPolicy,
+}
+
+impl PolicySet {
+    /// Collects policies for a set.
+    pub fn builder() -> PolicySetBuilder {
+        PolicySetBuilder::new()
+    }
+
+    /// A set without policies, which allows everything except, with [`MissingPolicy::Deny`], connections to workloads
+    /// that list a policy.
+    pub fn empty(missing: MissingPolicy) -> Self {
+        Self { index: Arc::default(), missing }
+    }
+
+    /// What is done about a policy that a workload lists and that is not here.
+    pub fn missing(&self) -> MissingPolicy {
+        self.missing
+    }
+
+    /// The policy of that name, as written.
+    pub fn get(&self, name: &PolicyName) -> Option<&Policy> {
+        self.index.get(name)
+    }
+
+    /// All policies, as written, ordered by name.
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = &Policy> {
+        self.index.iter()
+    }
+
+    /// How many policies there are.
+    pub fn len(&self) -> usize {
+        self.index.iter().len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Adds a policy, or replaces the one with its name.
+    ///
+    /// Costs a copy of the index if the set is shared; else the logarithm of its size, and moving the pointers to the
+    /// policies of one namespace.
+    pub fn insert(&mut self, policy: impl Into<Arc<Policy>>) {
+        Arc::make_mut(&mut self.index).insert(policy.into());
+    }
+
+    /// Removes the policy of that name, if there is one. Costs what [`insert`](Self::insert) does.
+    pub fn remove(&mut self, name: &PolicyName) {
+        if self.get(name).is_some() {
+            Arc::make_mut(&mut self.index).remove(name);
+        }
+    }
+
+    /// This set with a policy [inserted](Self::insert). Copies the index: prefer `insert` for many changes.
+    #[must_use]
+    pub fn with(&self, policy: impl Into<Arc<Policy>>) -> Self {
+        let mut set = self.clone();
+        set.insert(policy);
+        set
+    }
+
+    /// This set with a policy [removed](Self::remove). Copies the index: prefer `remove` for many changes.
+    #[must_use]
+    pub fn without(&self, name: &PolicyName) -> Self {
+        let mut set = self.clone();
+        set.remove(name);
+        set
+    }
+
+    pub(crate) fn index(&self) -> &Index {
+        &self.index
+    }
+}
+
+/// What is done about a policy that a workload lists and that is not in the set: it may be on its way.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum MissingPolicy {
+    /// Connections are denied, unless they would be anyway.
+    #[default]
+    Deny,
+    /// The policy is ignored, as Istio's node proxy does: until it arrives, a DENY denies nothing and a sole ALLOW allows
+    /// everything.
+    Skip,
+}
+
+#[cfg(test)]
+mod tests;

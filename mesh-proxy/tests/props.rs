@@ -9,9 +9,9 @@ use mesh_proxy::route::inbound::{self, InboundRequest};
 use mesh_proxy::route::outbound::{self, OutboundRequest};
 use mesh_proxy::route::{ListenerPorts, Route};
 use mesh_proxy::state::{
-    ApplicationTunnel, ApplicationTunnelProtocol, Change, CidrVip, GatewayDestination, GatewayReference, Health,
-    HealthPolicy, IpFamilies, LoadBalancer, LoadBalancerMode, NetworkAddress, NetworkMode, PortMap, Protocol, Scope,
-    Service, ServiceName, Snapshot, StateStore, Visibility, WeightedWaypoint, Workload,
+    ApplicationTunnel, ApplicationTunnelProtocol, Change, CidrVip, GatewayDestination, GatewayReference,
+    Health, HealthPolicy, IpFamilies, LoadBalancer, LoadBalancerMode, NetworkAddress, NetworkMode, PortMap,
+    Protocol, Scope, Service, ServiceName, Snapshot, StateStore, Visibility, WeightedWaypoint, Workload,
 };
 use proptest::prelude::*;
 use proptest::sample::select;
@@ -56,7 +56,11 @@ fn workload() -> impl Strategy<Value = Workload> {
     )
         .prop_map(|(protocol, port)| ApplicationTunnel { protocol, port });
     (
-        (select(&["u0", "u1", "c//Pod/u2", "c//Pod/u3"][..]), select(&["shop", "web"][..]), select(&["x", "y"][..])),
+        (
+            select(&["u0", "u1", "c//Pod/u2", "c//Pod/u3"][..]),
+            select(&["shop", "web"][..]),
+            select(&["x", "y"][..]),
+        ),
         (network(), prop::collection::vec(address(), 0..3), select(&["", "a.example.org"][..])),
         (
             select(&[Protocol::Hbone, Protocol::Tcp][..]),
@@ -67,14 +71,17 @@ fn workload() -> impl Strategy<Value = Workload> {
         (prop::option::of(tunnel), prop::option::of(gateway()), prop::option::of(gateway())),
         prop::collection::btree_map(service_name(), ports(), 0..3),
     )
-        .prop_map(|((uid, namespace, account), (network, addresses, hostname), kind, gateways, services)| {
-            let mut workload = Workload::new(uid, "example.org", namespace, account).unwrap();
-            (workload.network, workload.addresses, workload.hostname) = (network.into(), addresses, hostname.into());
-            (workload.protocol, workload.network_mode, workload.status, workload.capacity) = kind;
-            (workload.application_tunnel, workload.waypoint, workload.network_gateway) = gateways;
-            workload.services = services.into_iter().collect();
-            workload
-        })
+        .prop_map(
+            |((uid, namespace, account), (network, addresses, hostname), kind, gateways, services)| {
+                let mut workload = Workload::new(uid, "example.org", namespace, account).unwrap();
+                (workload.network, workload.addresses, workload.hostname) =
+                    (network.into(), addresses, hostname.into());
+                (workload.protocol, workload.network_mode, workload.status, workload.capacity) = kind;
+                (workload.application_tunnel, workload.waypoint, workload.network_gateway) = gateways;
+                workload.services = services.into_iter().collect();
+                workload
+            },
+        )
 }
 
 fn service() -> impl Strategy<Value = Service> {
@@ -90,7 +97,8 @@ fn service() -> impl Strategy<Value = Service> {
         cidr: ipnet::IpNet::new(address, length).unwrap(),
     });
     let vip = (network(), address()).prop_map(|(network, address)| NetworkAddress::new(network, address));
-    let weighted = (gateway(), 0_u32..3).prop_map(|(destination, weight)| WeightedWaypoint { destination, weight });
+    let weighted =
+        (gateway(), 0_u32..3).prop_map(|(destination, weight)| WeightedWaypoint { destination, weight });
     (
         (service_name(), ports()),
         (prop::collection::vec(vip, 0..3), prop::collection::vec(cidr, 0..2)),
@@ -102,7 +110,8 @@ fn service() -> impl Strategy<Value = Service> {
             let mut service = Service::new(id, "name");
             (service.ports, service.vips, service.cidr_vips) = (ports, vips, cidr_vips);
             (service.waypoint, service.weighted_waypoints, service.load_balancer) = gateways;
-            (service.ip_families, service.canonical, service.visibility) = (ip_families, canonical, visibility);
+            (service.ip_families, service.canonical, service.visibility) =
+                (ip_families, canonical, visibility);
             service
         })
 }
@@ -123,7 +132,7 @@ fn snapshot_of(changes: impl IntoIterator<Item = Change>) -> Arc<Snapshot> {
 }
 
 /// Everything that does not depend on which of two claimants came first.
-fn contents(snapshot: &Snapshot) -> impl PartialEq + std::fmt::Debug {
+fn contents(snapshot: &Snapshot) -> impl PartialEq + use<> {
     let workloads: BTreeSet<_> = snapshot.workloads().map(|workload| workload.uid.to_string()).collect();
     let services: BTreeSet<_> = snapshot.services().map(|service| service.id.clone()).collect();
     let names = services.iter().cloned().chain(snapshot.staged_endpoints().map(|(name, _)| name.clone()));
@@ -132,7 +141,8 @@ fn contents(snapshot: &Snapshot) -> impl PartialEq + std::fmt::Debug {
             let table = snapshot.endpoints(&name);
             assert!(table.iter().all(|e| e.workload.ports_for(&name) == Some(&e.ports)));
             assert_eq!(table.len(), table.iter().count());
-            let endpoint = |e: &mesh_proxy::state::Endpoint| (e.workload.uid.to_string(), format!("{:?}", e.ports));
+            let endpoint =
+                |e: &mesh_proxy::state::Endpoint| (e.workload.uid.to_string(), format!("{:?}", e.ports));
             (name.clone(), table.iter().map(endpoint).collect())
         })
         .collect();
@@ -174,8 +184,7 @@ proptest! {
                 prop_assert!(route.workload.addresses.contains(&route.next_hop.ip()));
                 prop_assert_eq!(&route.workload.network, &source.network);
             }
-            Err(_) => {}
-            Ok(_) => {}
+            Ok(_) | Err(_) => {}
         }
     }
 

@@ -8,6 +8,7 @@ use crate::state::{Service, Workload};
 
 /// Where a connection goes.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub enum Route {
     /// Through a tunnel.
     Hbone(HboneRoute),

@@ -95,7 +95,8 @@ impl StateStore {
         self.wait_for(patience, synced).await.ok_or(NotSynced)
     }
 
-    /// Waits for a workload on this node to become known; at once if it is. Returns the snapshot that has it as well.
+    /// Waits for the first sync and for a workload on this node to become known; at once if both are past. Returns the
+    /// snapshot that has it as well.
     ///
     /// # Errors
     ///
@@ -110,7 +111,8 @@ impl StateStore {
         patience: Duration,
     ) -> Result<(Arc<Snapshot>, Arc<Workload>), UnknownWorkload> {
         let find = |snapshot: &Arc<Snapshot>| {
-            snapshot.local_workload(key).map(|workload| (Arc::clone(snapshot), Arc::clone(workload)))
+            let workload = snapshot.local_workload(key).filter(|_| snapshot.is_synced())?;
+            Some((Arc::clone(snapshot), Arc::clone(workload)))
         };
         self.wait_for(patience, find).await.ok_or_else(|| UnknownWorkload { key: key.clone() })
     }

@@ -303,10 +303,12 @@ async fn workload_that_arrives_in_time_is_found() {
         store.apply([add_workload(workload("b", "192.0.2.2"))]);
         tokio::task::yield_now().await;
         store.apply([add_workload(workload("a", "192.0.2.1"))]);
+        tokio::task::yield_now().await;
+        store.apply([Change::Synced]);
     };
     let (found, ()) = tokio::join!(store.wait_for_local_workload(&key, patience), arrive);
     let (snapshot, workload) = found.unwrap();
-    assert_eq!((&*workload.uid, snapshot.epoch()), ("a", 2));
+    assert_eq!((&*workload.uid, snapshot.epoch()), ("a", 3));
 }
 
 // control-plane#71

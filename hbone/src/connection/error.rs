@@ -1,0 +1,82 @@
+use std::{io, time::Duration};
+
+use h2::Reason;
+use thiserror::Error;
+
+use crate::proto::ResetReason;
+
+/// Whose doing an error is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Side {
+    /// Ours, or that of the code that uses this crate.
+    Local,
+    /// The peer's, or that of the network between.
+    Peer,
+}
+
+/// Why a connection ended other than in good order.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum ConnectionError {
+    /// The peer closed it, giving a reason.
+    #[error("connection closed by the peer: {0}")]
+    GoAway(ResetReason),
+    /// The stream below failed or ended.
+    #[error("connection lost")]
+    Io(#[source] io::Error),
+    /// The peer left a keepalive ping unanswered for this long.
+    #[error("no answer to a ping within {0:?}")]
+    KeepaliveTimeout(Duration),
+    /// We closed it, since the peer violated the protocol or exceeded a limit.
+    #[error("connection closed over a protocol violation: {0}")]
+    Protocol(ResetReason),
+}
+
+impl ConnectionError {
+    /// Whose doing it is.
+    pub fn side(&self) -> Side {
+        Side::Peer
+    }
+
+    pub(crate) fn from_h2(error: h2::Error) -> Self {
+        let reason = error.reason().map_or(ResetReason::Internal, from_reason);
+        if error.is_go_away() && error.is_remote() {
+            return Self::GoAway(reason);
+        }
+        if error.is_io() {
+            return Self::Io(error.into_io().unwrap_or_else(|| io::ErrorKind::BrokenPipe.into()));
+        }
+        Self::Protocol(reason)
+    }
+}
+
+/// Why the HTTP/2 handshake failed.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum HandshakeError {
+    /// The stream below failed or ended.
+    #[error("connection lost")]
+    Io(#[source] io::Error),
+    /// The peer does not speak HTTP/2.
+    #[error("peer does not speak http/2: {0}")]
+    Protocol(ResetReason),
+}
+
+impl HandshakeError {
+    /// Whose doing it is.
+    pub fn side(&self) -> Side {
+        Side::Peer
+    }
+
+    pub(crate) fn from_h2(error: h2::Error) -> Self {
+        match ConnectionError::from_h2(error) {
+            ConnectionError::GoAway(reason) | ConnectionError::Protocol(reason) => Self::Protocol(reason),
+            ConnectionError::Io(error) => Self::Io(error),
+            ConnectionError::KeepaliveTimeout(_) => Self::Io(io::ErrorKind::TimedOut.into()),
+        }
+    }
+}
+
+pub(crate) fn from_reason(reason: Reason) -> ResetReason {
+    ResetReason::from(u32::from(reason))
+}

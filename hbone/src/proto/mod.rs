@@ -1,0 +1,23 @@
+//! The protocol's values and decisions: pure functions of bytes, values and time, without I/O.
+
+mod baggage;
+mod destination;
+mod forwarded;
+pub(crate) mod header;
+pub(crate) mod keepalive;
+mod refusal;
+mod request;
+mod reset_reason;
+mod response;
+mod trace_parent;
+
+pub use self::{
+    baggage::{Baggage, WorkloadKind},
+    destination::{Destination, DestinationError, Host},
+    forwarded::Forwarded,
+    refusal::Refusal,
+    request::ConnectRequest,
+    reset_reason::ResetReason,
+    response::ConnectResponse,
+    trace_parent::{TraceId, TraceParent, TraceParentError},
+};

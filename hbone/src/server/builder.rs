@@ -1,0 +1,136 @@
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use super::Connection;
+use crate::connection::{
+    HandshakeError, KeepaliveDriver, Settings,
+    limits::{MAX_FRAME_SIZE_LIMIT, MAX_WINDOW, MIN_FRAME_SIZE_LIMIT},
+};
+
+/// Starts HTTP/2 as a server on `io`, with the defaults of [`Builder`].
+///
+/// # Errors
+///
+/// If `io` fails, or the peer does not speak HTTP/2.
+///
+/// # Cancel safety
+///
+/// Not cancel safe: dropping the future drops `io`. It waits for the peer, so put a deadline around it.
+pub async fn handshake<T>(io: T) -> Result<Connection<T>, HandshakeError>
+where
+    T: AsyncRead + AsyncWrite + Unpin,
+{
+    Builder::new().handshake(io).await
+}
+
+/// Tunes a server's connection. Every setting has a default that suits a mesh.
+#[derive(Clone, Debug)]
+pub struct Builder {
+    settings: Settings,
+    max_tunnels: u32,
+}
+
+impl Builder {
+    /// Starts from the defaults.
+    pub fn new() -> Self {
+        Self { settings: Settings::new(MAX_HEADER_LIST_SIZE), max_tunnels: MAX_TUNNELS }
+    }
+
+    /// How many tunnels the peer may have at once: 200 by default, as in the reference. Excess is refused with
+    /// REFUSED_STREAM.
+    pub fn max_tunnels(mut self, tunnels: u32) -> Self {
+        self.max_tunnels = tunnels;
+        self
+    }
+
+    /// How much a peer may send into a tunnel that is not being read: 1 MiB by default.
+    ///
+    /// Bounds both the rate over a long way, at one window per round trip, and the memory a stalled tunnel costs.
+    pub fn stream_window(mut self, bytes: u32) -> Self {
+        self.settings.stream_window = bytes.min(MAX_WINDOW);
+        self
+    }
+
+    /// How much a peer may send into all tunnels together: 256 MiB by default.
+    ///
+    /// Below the stream window times the number of tunnels, stalled tunnels can stall the others.
+    pub fn connection_window(mut self, bytes: u32) -> Self {
+        self.settings.connection_window = bytes.min(MAX_WINDOW);
+        self
+    }
+
+    /// The longest frame the peer may send: 64 KiB by default, at least 16 KiB and below 16 MiB (RFC 9113 §6.5.2).
+    pub fn max_frame_size(mut self, bytes: u32) -> Self {
+        self.settings.max_frame_size = bytes.clamp(MIN_FRAME_SIZE_LIMIT, MAX_FRAME_SIZE_LIMIT);
+        self
+    }
+
+    /// How large the headers of a request may be: 64 KiB by default, as in the reference.
+    pub fn max_header_list_size(mut self, bytes: u32) -> Self {
+        self.settings.max_header_list_size = bytes;
+        self
+    }
+
+    /// How much of what was written may wait in each tunnel for the connection to take it: 256 KiB by default.
+    pub fn send_buffer(mut self, bytes: usize) -> Self {
+        self.settings.send_buffer = bytes;
+        self
+    }
+
+    /// How long after the handshake and each answer to send a ping, and how long to wait for the answer: 10 s and 20 s
+    /// by default, as in the reference.
+    pub fn keepalive(mut self, interval: Duration, timeout: Duration) -> Self {
+        self.settings.keepalive = Some((interval, timeout));
+        self
+    }
+
+    /// Sends no pings. A peer that vanishes is then noticed only when something is sent.
+    pub fn without_keepalive(mut self) -> Self {
+        self.settings.keepalive = None;
+        self
+    }
+
+    /// Starts HTTP/2 as a server on `io`.
+    ///
+    /// # Errors
+    ///
+    /// If `io` fails, or the peer does not speak HTTP/2.
+    ///
+    /// # Cancel safety
+    ///
+    /// Not cancel safe: dropping the future drops `io`. It waits for the peer, so put a deadline around it.
+    pub async fn handshake<T>(&self, io: T) -> Result<Connection<T>, HandshakeError>
+    where
+        T: AsyncRead + AsyncWrite + Unpin,
+    {
+        let settings = &self.settings;
+        let mut connection = h2::server::Builder::new()
+            .initial_window_size(settings.stream_window)
+            .initial_connection_window_size(settings.connection_window)
+            .max_frame_size(settings.max_frame_size)
+            .max_header_list_size(settings.max_header_list_size)
+            .max_send_buffer_size(settings.send_buffer)
+            .data_frame_budget(settings.data_frame_budget())
+            .max_concurrent_streams(self.max_tunnels)
+            .handshake(io)
+            .await
+            .map_err(HandshakeError::from_h2)?;
+        let keepalive = settings
+            .keepalive
+            .zip(connection.ping_pong())
+            .map(|((interval, timeout), ping_pong)| KeepaliveDriver::new(interval, timeout, ping_pong));
+        Ok(Connection::new(connection, keepalive))
+    }
+}
+
+impl Default for Builder {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// The reference's.
+pub(crate) const MAX_TUNNELS: u32 = 200;
+/// The reference's.
+const MAX_HEADER_LIST_SIZE: u32 = 64 << 10;

@@ -1,0 +1,142 @@
+use std::task::{Context, Poll, Waker};
+
+use bytes::Bytes;
+use h2::{Reason, RecvStream, server::SendResponse};
+use http::{HeaderMap, Method, Request, Response};
+
+use crate::{
+    connection::from_reason,
+    proto::{Baggage, ConnectResponse, Destination, Forwarded, Refusal, TraceParent, header},
+    tunnel::{Tunnel, TunnelError},
+};
+
+/// A request for a tunnel, waiting for an answer.
+///
+/// What the client sends before the answer is held back: it is delivered once the tunnel is
+/// [accepted](Self::accept), and discarded if it is [refused](Self::refuse).
+///
+/// Dropping it refuses it with [`Refusal::Unavailable`], and not with [`Refusal::Unprocessed`], which would claim that
+/// nothing was done about it: whoever had it may have dialled the destination already.
+#[derive(Debug)]
+#[must_use = "dropping a request refuses it"]
+pub struct Incoming {
+    destination: Destination,
+    headers: HeaderMap,
+    /// `None` once answered.
+    stream: Option<(RecvStream, SendResponse<Bytes>)>,
+}
+
+impl Incoming {
+    /// Takes a request that is one for a tunnel; answers any other.
+    pub(super) fn check(request: Request<RecvStream>, mut respond: SendResponse<Bytes>) -> Option<Self> {
+        let (head, recv) = request.into_parts();
+        let destination = match (head.method, head.uri.authority()) {
+            (Method::CONNECT, Some(authority)) => authority.as_str().parse().ok(),
+            _ => None,
+        };
+        let Some(destination) = destination else {
+            answer(&mut respond, Refusal::BadRequest);
+            return None;
+        };
+        Some(Self { destination, headers: head.headers, stream: Some((recv, respond)) })
+    }
+
+    /// Where the tunnel is to lead.
+    pub fn destination(&self) -> &Destination {
+        &self.destination
+    }
+
+    /// All headers of the request.
+    pub fn headers(&self) -> &HeaderMap {
+        &self.headers
+    }
+
+    /// Which workload the client says it is. Not to be trusted.
+    ///
+    /// Parsed with each call, as are the others.
+    pub fn baggage(&self) -> Option<Baggage> {
+        Baggage::from_headers(&self.headers)
+    }
+
+    /// For whom the client says it asks. Not to be trusted.
+    pub fn forwarded(&self) -> Option<Forwarded> {
+        Forwarded::from_headers(&self.headers)
+    }
+
+    /// Which network the client says it asks from, in double HBONE. Not to be trusted.
+    pub fn forwarded_network(&self) -> Option<&str> {
+        self.headers.get(header::FORWARDED_NETWORK)?.to_str().ok()
+    }
+
+    /// Which trace the connection is part of, if the client says so in a valid way.
+    pub fn traceparent(&self) -> Option<TraceParent> {
+        self.headers.get(header::TRACEPARENT)?.to_str().ok()?.parse().ok()
+    }
+
+    /// Accepts the tunnel with status 200.
+    ///
+    /// # Errors
+    ///
+    /// If the client took the request back or the connection is lost.
+    pub fn accept(self) -> Result<Tunnel, TunnelError> {
+        self.accept_with(ConnectResponse::new())
+    }
+
+    /// Accepts the tunnel with status 200 and headers.
+    ///
+    /// # Errors
+    ///
+    /// If the client took the request back, the connection is lost, or a header must not be in a response
+    /// (RFC 9113 §8.2.2), which refuses the request.
+    pub fn accept_with(mut self, response: ConnectResponse) -> Result<Tunnel, TunnelError> {
+        let (recv, mut respond) = self.stream.take().expect("answered once, by value");
+        let mut head = Response::new(());
+        *head.headers_mut() = response.into_headers();
+        match respond.send_response(head, false) {
+            Ok(send) => Ok(Tunnel::new(recv, send, ConnectResponse::new(), None)),
+            Err(_) => {
+                let error = why_unanswered(&mut respond);
+                respond.send_reset(Reason::INTERNAL_ERROR);
+                Err(error)
+            }
+        }
+    }
+
+    /// Refuses the tunnel. Tells nobody why beyond the status.
+    pub fn refuse(mut self, refusal: Refusal) {
+        self.refuse_with(refusal);
+    }
+
+    fn refuse_with(&mut self, refusal: Refusal) {
+        if let Some((_recv, mut respond)) = self.stream.take() {
+            answer(&mut respond, refusal);
+        }
+    }
+}
+
+impl Drop for Incoming {
+    fn drop(&mut self) {
+        self.refuse_with(Refusal::Unavailable);
+    }
+}
+
+/// Asks a stream that took no response why.
+fn why_unanswered(respond: &mut SendResponse<Bytes>) -> TunnelError {
+    match respond.poll_reset(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(Ok(reason)) => TunnelError::Reset(from_reason(reason)),
+        Poll::Ready(Err(error)) => TunnelError::from_h2(error),
+        Poll::Pending => TunnelError::Closed,
+    }
+}
+
+/// Sends a refusal. If the client is gone it does not matter.
+fn answer(respond: &mut SendResponse<Bytes>, refusal: Refusal) {
+    match refusal.status() {
+        Some(status) => {
+            let mut response = Response::new(());
+            *response.status_mut() = status;
+            let _ = respond.send_response(response, true);
+        }
+        None => respond.send_reset(Reason::REFUSED_STREAM),
+    }
+}

@@ -1,0 +1,61 @@
+use std::io;
+
+use thiserror::Error;
+
+use crate::{
+    connection::{ConnectionError, Side, from_reason},
+    proto::ResetReason,
+};
+
+/// Why a tunnel does not go on.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum TunnelError {
+    /// This side finished or reset it before.
+    #[error("tunnel already closed")]
+    Closed,
+    /// The connection that carried it is gone.
+    #[error("connection under the tunnel lost")]
+    Lost(#[source] ConnectionError),
+    /// The peer reset it: what was sent may not have arrived, what was received may not be all.
+    #[error("tunnel reset by the peer: {0}")]
+    Reset(ResetReason),
+}
+
+impl TunnelError {
+    /// Whether the peer reset the tunnel.
+    pub fn is_reset(&self) -> bool {
+        matches!(self, Self::Reset(_))
+    }
+
+    /// Whose doing it is.
+    pub fn side(&self) -> Side {
+        match self {
+            Self::Closed => Side::Local,
+            Self::Lost(error) => error.side(),
+            Self::Reset(_) => Side::Peer,
+        }
+    }
+
+    pub(crate) fn from_h2(error: h2::Error) -> Self {
+        if !error.is_reset() {
+            return Self::Lost(ConnectionError::from_h2(error));
+        }
+        match error.reason() {
+            // Also a reset that h2 sent because of what the peer did on the stream.
+            Some(reason) if error.is_remote() || error.is_library() => Self::Reset(from_reason(reason)),
+            _ => Self::Closed,
+        }
+    }
+}
+
+impl From<TunnelError> for io::Error {
+    fn from(error: TunnelError) -> Self {
+        let kind = match error {
+            TunnelError::Closed => io::ErrorKind::BrokenPipe,
+            TunnelError::Lost(_) => io::ErrorKind::ConnectionAborted,
+            TunnelError::Reset(_) => io::ErrorKind::ConnectionReset,
+        };
+        Self::new(kind, error)
+    }
+}

@@ -9,7 +9,7 @@ impl Snapshot {
     pub(super) fn apply(&mut self, change: Change) {
         match change {
             Change::Clear => self.clear(),
-            Change::RemovePolicy(name) => self.policies = self.policies.without(&name),
+            Change::RemovePolicy(name) => self.policies.remove(&name),
             Change::RemoveService(name) => {
                 let old = self.services.get(&name).cloned();
                 self.services.remove_mut(&name);
@@ -21,7 +21,7 @@ impl Snapshot {
                 self.index_workload(old.as_ref(), None);
             }
             Change::Synced => self.synced = true,
-            Change::UpsertPolicy(policy) => self.policies = self.policies.with(policy),
+            Change::UpsertPolicy(policy) => self.policies.insert(policy),
             Change::UpsertService(service) => {
                 let old = self.services.get(&service.id).cloned();
                 self.services.insert_mut(service.id.clone(), Arc::clone(&service));

@@ -4,7 +4,7 @@
 //! [`Change`]s; [`StateStore::apply`] turns a batch of them into the next snapshot and publishes it in one step. A
 //! connection loads one snapshot and takes every decision from it, so that no decision mixes two states.
 //!
-//! Snapshots share structure: applying a batch costs O(changes · log n), and readers never wait for a writer.
+//! Snapshots share structure, so a batch costs what it changes and not what there is, and readers never wait for a writer.
 
 mod apply;
 mod change;

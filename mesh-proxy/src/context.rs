@@ -1,0 +1,92 @@
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+};
+
+use tokio::sync::Semaphore;
+
+use crate::{
+    baggage::LocalBaggage,
+    connections::{Admitted, Connections, InboundFacts},
+    drain::DrainWatch,
+    error::{ConnectionError, Report},
+    outbound::UpstreamPool,
+    route::ListenerPorts,
+    runtime::Balance,
+    settings::Settings,
+    state::{NetworkAddress, Snapshot, StateStore, UnknownWorkload, Workload, WorkloadKey},
+    telemetry::{Direction, EarlyDenial, Event, Observer},
+    tls::TlsContexts,
+};
+
+/// Everything a worker serves connections with. The worker owns what changes; the rest is shared and read only.
+#[derive(Debug)]
+pub(crate) struct WorkerContext {
+    pub(crate) index: usize,
+    pub(crate) settings: Arc<Settings>,
+    pub(crate) local: WorkloadKey,
+    pub(crate) state: Arc<StateStore>,
+    pub(crate) observer: Arc<dyn Observer>,
+    pub(crate) drain: DrainWatch,
+    pub(crate) balance: Balance,
+    pub(crate) ports: ListenerPorts,
+    /// Whether applications can be dialled from their clients' addresses.
+    pub(crate) transparent: bool,
+    pub(crate) tls: TlsContexts,
+    pub(crate) pool: UpstreamPool,
+    pub(crate) connections: Connections,
+    pub(crate) baggage: LocalBaggage,
+    /// One permit per downstream connection.
+    pub(crate) capacity: Arc<Semaphore>,
+}
+
+impl WorkerContext {
+    /// The record of the workload this proxy stands in front of, waited for within the configured bound.
+    ///
+    /// With it comes the snapshot to take all decisions about the connection from.
+    pub(crate) async fn local_workload(&self) -> Result<(Arc<Snapshot>, Arc<Workload>), UnknownWorkload> {
+        self.state.wait_for_local_workload(&self.local, self.settings.local_workload_wait).await
+    }
+
+    /// The workload at a peer's address, for telemetry.
+    pub(crate) fn workload_at(&self, snapshot: &Snapshot, ip: IpAddr) -> Option<Arc<Workload>> {
+        let address = NetworkAddress::new(Arc::clone(&self.settings.network), ip);
+        snapshot.workload_at(&address).cloned()
+    }
+
+    /// Registers an inbound connection and asks policy about it.
+    pub(crate) async fn admit(&self, facts: InboundFacts) -> Result<Admitted<'_>, ConnectionError> {
+        let wait = self.settings.missing_policy_wait;
+        self.connections.admit(facts, &self.state, wait, &*self.observer).await.map_err(|denied| {
+            if let Some(policy) = &denied.missing {
+                self.observer.event(&Event::PolicyMissing { policy });
+            }
+            ConnectionError::Denied { reason: denied.reason }
+        })
+    }
+
+    /// Reports a connection that ends before it is known well enough to be counted.
+    pub(crate) fn refuse_early(
+        &self,
+        direction: Direction,
+        source: SocketAddr,
+        destination: SocketAddr,
+        error: &(dyn std::error::Error + 'static),
+    ) {
+        self.observer.connection_refused(&EarlyDenial {
+            source,
+            destination,
+            direction,
+            error: &Report(error),
+        });
+    }
+
+    /// Resolves once no downstream connection is open.
+    ///
+    /// Cancel safe.
+    pub(crate) async fn idle(&self) {
+        // More permits than fit the type cannot have been given out.
+        let all = u32::try_from(self.settings.max_connections_per_worker).unwrap_or(u32::MAX);
+        drop(self.capacity.acquire_many(all).await);
+    }
+}

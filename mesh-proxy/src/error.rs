@@ -1,0 +1,177 @@
+use std::{error::Error, fmt, io, time::Duration};
+
+use http::StatusCode;
+use thiserror::Error;
+
+use crate::{
+    relay::RelayError,
+    route::{InboundError, RouteError},
+    socket::DialError,
+    state::UnknownWorkload,
+    telemetry::{ConnectionRecord, ResponseFlag},
+};
+
+/// Why a connection through the proxy failed.
+///
+/// Where the reference node proxy has a text for it, the text is the same, because operators search for it. Print
+/// the whole chain with [`Report`].
+#[derive(Debug, Error)]
+pub(crate) enum ConnectionError {
+    /// A policy denies the connection.
+    #[error("connection closed due to policy rejection: {reason}")]
+    Denied { reason: String },
+    /// A change of state denies a connection that was open.
+    #[error("connection closed due to policy change")]
+    DeniedLate,
+    /// The upstream could not be reached.
+    #[error("connection failed")]
+    Dial(#[source] DialError),
+    /// HTTP/2 could not be set up, or failed before the tunnel was open.
+    #[error("http2 failed")]
+    Http2(#[source] Box<dyn Error + Send + Sync>),
+    /// The far proxy answered CONNECT with something other than success.
+    #[error("http status: {0}")]
+    HttpStatus(StatusCode),
+    /// No certificate is to be had for the workload.
+    #[error("identity unavailable")]
+    Identity(#[source] Box<dyn Error + Send + Sync>),
+    /// An inbound request names no destination of ours.
+    #[error(transparent)]
+    Inbound(InboundError),
+    /// Nothing answered on the HBONE port; often a NetworkPolicy does not let it pass.
+    #[error("connection timed out, maybe a NetworkPolicy is blocking HBONE port {port}")]
+    NetworkPolicy { port: u16, source: DialError },
+    /// Somebody else's dial failed, and this connection waited for it.
+    #[error(transparent)]
+    Shared(std::sync::Arc<ConnectionError>),
+    /// The pool takes no more connections.
+    #[error("connection pool unavailable")]
+    Pool(#[source] Box<dyn Error + Send + Sync>),
+    /// Bytes could not be moved.
+    #[error("relay failed")]
+    Relay(#[source] Box<dyn Error + Send + Sync>),
+    /// No upstream can be chosen.
+    #[error(transparent)]
+    Route(RouteError),
+    /// A peer let a deadline pass.
+    #[error("{step} not finished within {limit:?}")]
+    Stalled { step: &'static str, limit: Duration },
+    /// The TLS handshake failed.
+    #[error("tls handshake failed")]
+    Tls(#[source] io::Error),
+    /// The local workload is not in the mesh's state.
+    #[error(transparent)]
+    UnknownWorkload(UnknownWorkload),
+}
+
+impl ConnectionError {
+    pub(crate) fn http2(error: impl Error + Send + Sync + 'static) -> Self {
+        Self::Http2(Box::new(error))
+    }
+
+    pub(crate) fn identity(error: impl Error + Send + Sync + 'static) -> Self {
+        Self::Identity(Box::new(error))
+    }
+
+    pub(crate) fn relay(error: impl Error + Send + Sync + 'static) -> Self {
+        Self::Relay(Box::new(error))
+    }
+
+    /// The flag under which the connection's end is counted.
+    pub(crate) fn flag(&self) -> ResponseFlag {
+        match self {
+            Self::Denied { .. } | Self::DeniedLate => ResponseFlag::Deny,
+            Self::Http2(_) => ResponseFlag::H2HandshakeFailure,
+            Self::Identity(_) => ResponseFlag::IdentityError,
+            Self::NetworkPolicy { .. } => ResponseFlag::NetworkPolicy,
+            Self::Shared(error) => error.flag(),
+            // The reference counts a failed outbound handshake as a failed connect; dashboards expect it there.
+            Self::Dial(_)
+            | Self::HttpStatus(_)
+            | Self::Inbound(_)
+            | Self::Pool(_)
+            | Self::Relay(_)
+            | Self::Route(_)
+            | Self::Stalled { .. }
+            | Self::Tls(_)
+            | Self::UnknownWorkload(_) => ResponseFlag::Connect,
+        }
+    }
+}
+
+impl From<UnknownWorkload> for ConnectionError {
+    fn from(error: UnknownWorkload) -> Self {
+        Self::UnknownWorkload(error)
+    }
+}
+
+/// Reports the end of a connection. A reset is an end like any other: the far side was told.
+pub(crate) fn close(record: ConnectionRecord, result: Result<(), ConnectionError>) {
+    match result {
+        Ok(()) => record.close(ResponseFlag::None, None),
+        Err(error) => record.close(error.flag(), Some(&Report(&error))),
+    }
+}
+
+/// Reports the end of a relay.
+pub(crate) fn relayed(result: Result<(), RelayError>) -> Result<(), ConnectionError> {
+    match result {
+        Ok(()) | Err(RelayError::Reset) => Ok(()),
+        Err(RelayError::Io(error)) => Err(ConnectionError::relay(error)),
+        Err(RelayError::Lost(error)) => Err(ConnectionError::relay(error)),
+    }
+}
+
+/// Prints an error with its causes, joined by colons.
+pub(crate) struct Report<'a>(pub(crate) &'a (dyn Error + 'static));
+
+impl fmt::Display for Report<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self.0, f)?;
+        let mut source = self.0.source();
+        while let Some(cause) = source {
+            write!(f, ": {cause}")?;
+            source = cause.source();
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_report_says_each_cause_once() {
+        let refused = io::Error::from_raw_os_error(111);
+        let error = ConnectionError::Dial(DialError::Connect(refused));
+        assert_eq!(Report(&error).to_string(), "connection failed: Connection refused (os error 111)");
+    }
+
+    /// telemetry#22
+    #[test]
+    fn silence_on_the_hbone_port_names_its_usual_suspect() {
+        let error = ConnectionError::NetworkPolicy {
+            port: 15008,
+            source: DialError::Timeout { timeout: Duration::from_secs(10) },
+        };
+        let text = Report(&error).to_string();
+        assert!(
+            text.starts_with("connection timed out, maybe a NetworkPolicy is blocking HBONE port 15008: ")
+        );
+        assert_eq!(error.flag(), ResponseFlag::NetworkPolicy);
+    }
+
+    /// telemetry#24, sockets#51
+    #[test]
+    fn a_reset_is_not_an_error() {
+        assert!(relayed(Err(RelayError::Reset)).is_ok());
+    }
+
+    #[test]
+    fn a_waiter_is_counted_as_the_dial_it_waited_for() {
+        let shared =
+            ConnectionError::Shared(std::sync::Arc::new(ConnectionError::Denied { reason: String::new() }));
+        assert_eq!(shared.flag(), ResponseFlag::Deny);
+    }
+}

@@ -1,0 +1,205 @@
+use std::{net::SocketAddr, sync::Arc};
+
+use ::hbone::{
+    ConnectResponse, Refusal,
+    server::{self, Incoming},
+};
+use mesh_identity::{ExpectedPeer, SpiffeId};
+use tokio::{net::TcpStream, time::timeout};
+
+use super::application::dial_application;
+use crate::{
+    connections::InboundFacts,
+    context::WorkerContext,
+    error::{self, ConnectionError, close},
+    relay::relay_tunnel,
+    route::inbound::{self, InboundRequest},
+    socket::{canonical, reset_on_close},
+    state::Workload,
+    telemetry::{ConnectionMeta, ConnectionRecord, Direction, Transport},
+};
+
+/// Serves a connection to the HBONE port and all tunnels in it.
+pub(crate) async fn serve_hbone(context: &Arc<WorkerContext>, stream: TcpStream, source: SocketAddr) {
+    // This port is never redirected, so the local address is the workload's.
+    let Ok(local) = stream.local_addr().map(canonical) else { return };
+    let mut drain = context.drain.clone();
+    let handshake = tokio::select! {
+        // Nobody waits for a peer that has not said anything yet.
+        _ = drain.started() => return,
+        handshake = handshake(context, stream) => handshake,
+    };
+    match handshake {
+        Ok((connection, peer)) => {
+            serve_tunnels(context, connection, Peer { source, local, identity: peer }).await
+        }
+        Err(error) => context.refuse_early(Direction::Inbound, source, local, &error),
+    }
+}
+
+type Connection = server::Connection<tokio_rustls::server::TlsStream<TcpStream>>;
+
+async fn handshake(
+    context: &WorkerContext,
+    stream: TcpStream,
+) -> Result<(Connection, SpiffeId), ConnectionError> {
+    context.settings.sockets.apply_to_accepted(&stream).map_err(ConnectionError::relay)?;
+    let (_, workload) = context.local_workload().await?;
+    let expected = ExpectedPeer::trust_domain(workload.identity().trust_domain().clone());
+    let (stream, peer) = context.tls.accept(workload.identity(), &expected, stream).await?;
+    let limit = context.settings.handshake_timeout;
+    match timeout(limit, server::handshake(stream)).await {
+        Ok(connection) => Ok((connection.map_err(ConnectionError::http2)?, peer)),
+        Err(_elapsed) => Err(ConnectionError::Stalled { step: "http2 handshake", limit }),
+    }
+}
+
+/// Both ends of an HBONE connection.
+#[derive(Clone, Debug)]
+struct Peer {
+    source: SocketAddr,
+    local: SocketAddr,
+    identity: SpiffeId,
+}
+
+async fn serve_tunnels(context: &Arc<WorkerContext>, mut connection: Connection, peer: Peer) {
+    let peer = Arc::new(peer);
+    let handle = connection.handle();
+    let mut drain = context.drain.clone();
+    let (mut draining, mut used) = (false, false);
+    let limit = context.settings.first_connect_timeout;
+    let unused = tokio::time::sleep(limit);
+    tokio::pin!(unused);
+    loop {
+        tokio::select! {
+            incoming = connection.accept() => match incoming {
+                Some(Ok(incoming)) => {
+                    used = true;
+                    tokio::spawn(serve_tunnel(Arc::clone(context), incoming, Arc::clone(&peer)));
+                }
+                Some(Err(error)) => {
+                    tracing::debug!(%error, source = %peer.source, "hbone connection failed");
+                    return;
+                }
+                None => return,
+            },
+            deadline = drain.started(), if !draining => {
+                draining = true;
+                if !used {
+                    return;
+                }
+                handle.drain(deadline);
+            }
+            () = &mut unused, if !used => {
+                let error = ConnectionError::Stalled { step: "first CONNECT", limit };
+                context.refuse_early(Direction::Inbound, peer.source, peer.local, &error);
+                return;
+            }
+        }
+    }
+}
+
+async fn serve_tunnel(context: Arc<WorkerContext>, incoming: Incoming, peer: Arc<Peer>) {
+    let (record, facts) = match open(&context, &incoming, &peer).await {
+        Ok(opened) => opened,
+        Err((error, refusal)) => {
+            context.refuse_early(Direction::Inbound, peer.source, peer.local, &error);
+            incoming.refuse(refusal);
+            return;
+        }
+    };
+    let result = relay(&context, incoming, facts, &record).await;
+    close(record, result);
+}
+
+/// Finds out where a tunnel leads and reports it as open.
+async fn open(
+    context: &WorkerContext,
+    incoming: &Incoming,
+    peer: &Peer,
+) -> Result<(ConnectionRecord, InboundFacts), (ConnectionError, Refusal)> {
+    let (snapshot, workload) =
+        context.local_workload().await.map_err(|error| (error.into(), Refusal::Unavailable))?;
+    let forwarded = incoming.forwarded();
+    let route = inbound::resolve(
+        &snapshot,
+        &InboundRequest {
+            workload: &workload,
+            local_address: peer.local.ip(),
+            authority: incoming.destination(),
+            forwarded_host: forwarded.as_ref().and_then(|forwarded| forwarded.host()),
+            ports: &context.ports,
+        },
+    )
+    .map_err(|error| {
+        let refusal = error.refusal();
+        (ConnectionError::Inbound(error), refusal)
+    })?;
+    // Behind a gateway of another network the address is the gateway's and says nothing about the client.
+    let foreign = incoming
+        .forwarded_network()
+        .is_some_and(|network| !network.eq_ignore_ascii_case(&context.settings.network));
+    let source_workload = if foreign { None } else { context.workload_at(&snapshot, peer.source.ip()) };
+    let source_baggage = context.settings.baggage.then(|| incoming.baggage()).flatten();
+    let record = ConnectionRecord::open(
+        &*context.observer,
+        ConnectionMeta {
+            source_workload,
+            source_identity: Some(peer.identity.clone()),
+            source_baggage,
+            hbone_destination: Some(incoming.destination().clone()),
+            destination_service: route.service,
+            destination_identity: Some(workload.identity().clone()),
+            destination_workload: Some(Arc::clone(&workload)),
+            trace: incoming.traceparent(),
+            ..ConnectionMeta::new(Direction::Inbound, Transport::Hbone, peer.source, peer.local)
+        },
+    );
+    let facts = InboundFacts {
+        source: peer.source,
+        peer: Some(peer.identity.clone()),
+        destination: route.target,
+        workload,
+    };
+    Ok((record, facts))
+}
+
+async fn relay(
+    context: &WorkerContext,
+    incoming: Incoming,
+    facts: InboundFacts,
+    record: &ConnectionRecord,
+) -> Result<(), ConnectionError> {
+    let (source, destination, workload) = (facts.source, facts.destination, Arc::clone(&facts.workload));
+    let mut admitted = match context.admit(facts).await {
+        Ok(admitted) => admitted,
+        Err(error) => {
+            incoming.refuse(Refusal::Denied);
+            return Err(error);
+        }
+    };
+    let mut application = match dial_application(context, source.ip(), destination).await {
+        Ok(application) => application,
+        Err(error) => {
+            incoming.refuse(Refusal::Unavailable);
+            return Err(ConnectionError::Dial(error));
+        }
+    };
+    let response = response(context, &workload);
+    let tunnel = incoming.accept_with(response).map_err(ConnectionError::http2)?;
+    tokio::select! {
+        relayed = relay_tunnel(&mut application, tunnel, Direction::Inbound, record) => error::relayed(relayed),
+        () = admitted.denied() => {
+            reset_on_close(&application);
+            Err(ConnectionError::DeniedLate)
+        }
+    }
+}
+
+fn response(context: &WorkerContext, workload: &Arc<Workload>) -> ConnectResponse {
+    if context.settings.baggage {
+        ConnectResponse::new().with_baggage(context.baggage.header(workload))
+    } else {
+        ConnectResponse::new()
+    }
+}

@@ -1,0 +1,74 @@
+use std::{net::SocketAddr, sync::Arc};
+
+use tokio::net::TcpStream;
+
+use super::application::dial_application;
+use crate::{
+    connections::InboundFacts,
+    context::WorkerContext,
+    error::{self, ConnectionError, close},
+    relay::relay_tcp,
+    route::inbound,
+    socket::{original_destination, reset_on_close},
+    telemetry::{ConnectionMeta, ConnectionRecord, Direction, Transport},
+};
+
+/// Serves a captured plaintext connection to the local workload.
+pub(crate) async fn serve_plaintext(context: &Arc<WorkerContext>, mut stream: TcpStream, source: SocketAddr) {
+    let Some(destination) = original_destination(&stream) else { return };
+    let opened = match open(context, &stream, source, destination).await {
+        Ok(opened) => opened,
+        Err(error) => {
+            context.refuse_early(Direction::Inbound, source, destination, &error);
+            reset_on_close(&stream);
+            return;
+        }
+    };
+    let (record, facts) = opened;
+    let result = relay(context, &mut stream, facts, &record).await;
+    if result.is_err() {
+        reset_on_close(&stream);
+    }
+    close(record, result);
+}
+
+async fn open(
+    context: &WorkerContext,
+    stream: &TcpStream,
+    source: SocketAddr,
+    destination: SocketAddr,
+) -> Result<(ConnectionRecord, InboundFacts), ConnectionError> {
+    context.settings.sockets.apply_to_accepted(stream).map_err(ConnectionError::relay)?;
+    let (snapshot, workload) = context.local_workload().await?;
+    let route = inbound::resolve_plaintext(&snapshot, &workload, destination, &context.ports)
+        .map_err(ConnectionError::Inbound)?;
+    let record = ConnectionRecord::open(
+        &*context.observer,
+        ConnectionMeta {
+            source_workload: context.workload_at(&snapshot, source.ip()),
+            destination_service: route.service,
+            destination_workload: Some(Arc::clone(&workload)),
+            ..ConnectionMeta::new(Direction::Inbound, Transport::Tcp, source, destination)
+        },
+    );
+    Ok((record, InboundFacts { source, peer: None, destination: route.target, workload }))
+}
+
+async fn relay(
+    context: &WorkerContext,
+    stream: &mut TcpStream,
+    facts: InboundFacts,
+    record: &ConnectionRecord,
+) -> Result<(), ConnectionError> {
+    let (source, destination) = (facts.source, facts.destination);
+    let mut admitted = context.admit(facts).await?;
+    let mut application =
+        dial_application(context, source.ip(), destination).await.map_err(ConnectionError::Dial)?;
+    tokio::select! {
+        relayed = relay_tcp(stream, &mut application, record) => error::relayed(relayed),
+        () = admitted.denied() => {
+            reset_on_close(&application);
+            Err(ConnectionError::DeniedLate)
+        }
+    }
+}

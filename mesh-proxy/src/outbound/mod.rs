@@ -1,0 +1,43 @@
+//! Connections of the local workload: where to, through what, and on.
+
+mod establish;
+mod pool;
+
+use std::{net::SocketAddr, sync::Arc};
+
+pub(crate) use establish::{Established, Upstream, establish};
+pub(crate) use pool::{UpstreamPool, pool};
+use tokio::net::TcpStream;
+
+use crate::{
+    context::WorkerContext,
+    error::{close, relayed},
+    relay::{relay_tcp, relay_tunnel},
+    socket::{canonical, original_destination, reset_on_close},
+    telemetry::Direction,
+};
+
+/// Serves a captured connection of the local workload.
+pub(crate) async fn serve_captured(context: &Arc<WorkerContext>, stream: TcpStream, source: SocketAddr) {
+    let Some(destination) = original_destination(&stream) else { return };
+    let Ok(accepted_on) = stream.local_addr().map(canonical) else { return };
+    if let Err(error) = context.settings.sockets.apply_to_accepted(&stream) {
+        context.refuse_early(Direction::Outbound, source, destination, &error);
+        return;
+    }
+    match establish(context, source, destination, accepted_on.ip()).await {
+        Ok(established) => relay(stream, established).await,
+        // The application's connect has succeeded long ago; only a reset tells it that there is nothing behind.
+        Err(_reported) => reset_on_close(&stream),
+    }
+}
+
+/// Relays between an application and the upstream established for it, and reports the end.
+pub(crate) async fn relay(mut stream: TcpStream, established: Established) {
+    let Established { upstream, record } = established;
+    let result = match upstream {
+        Upstream::Tcp(mut upstream) => relay_tcp(&mut stream, &mut upstream, &record).await,
+        Upstream::Tunnel(tunnel) => relay_tunnel(&mut stream, tunnel, Direction::Outbound, &record).await,
+    };
+    close(record, relayed(result));
+}

@@ -1,0 +1,200 @@
+use std::{
+    future::Future,
+    hash::{Hash, Hasher},
+    net::{IpAddr, SocketAddr},
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use hbone::pool::{self, Pool, PoolError};
+use rustls::ClientConfig;
+use tokio::net::TcpStream;
+use tokio_rustls::client::TlsStream;
+use tower::Service;
+
+use crate::{
+    error::ConnectionError,
+    settings::Settings,
+    socket::{DialError, DialSource, dial},
+    state::Workload,
+    tls::TlsContexts,
+};
+
+/// The HBONE connections of one worker.
+pub(crate) type UpstreamPool = Pool<UpstreamKey, Dialer>;
+
+/// What two tunnels must agree on to share a connection.
+///
+/// The receiver takes the connection's source for the client's address and its certificate for the client's
+/// identity, so two workloads never share one, not even with one service account.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct UpstreamKey {
+    next_hop: SocketAddr,
+    source: IpAddr,
+    workload: Arc<str>,
+    tls: Configuration,
+    /// Whether the dial leaves from `source`: it does if that is the workload's own.
+    bind_source: bool,
+}
+
+impl UpstreamKey {
+    pub(crate) fn new(
+        source: IpAddr,
+        workload: &Workload,
+        next_hop: SocketAddr,
+        tls: Arc<ClientConfig>,
+    ) -> Self {
+        Self {
+            next_hop,
+            source,
+            workload: Arc::clone(&workload.uid),
+            tls: Configuration(tls),
+            bind_source: workload.addresses.contains(&source) && source.is_ipv4() == next_hop.is_ipv4(),
+        }
+    }
+}
+
+/// A TLS configuration, equal only to itself.
+///
+/// There is one per own identity and set of expected peers, and a new one after each change of certificate or trust:
+/// connections made with the old one get no new tunnels.
+#[derive(Clone, Debug)]
+struct Configuration(Arc<ClientConfig>);
+
+impl PartialEq for Configuration {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+impl Eq for Configuration {}
+
+impl Hash for Configuration {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        Arc::as_ptr(&self.0).hash(state);
+    }
+}
+
+/// Makes authenticated connections to next hops, for the pool.
+#[derive(Clone, Debug)]
+pub(crate) struct Dialer {
+    settings: Arc<Settings>,
+    tls: TlsContexts,
+}
+
+impl Service<UpstreamKey> for Dialer {
+    type Response = TlsStream<TcpStream>;
+    type Error = ConnectionError;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Self::Error>> + Send>>;
+
+    /// Always ready: the pool bounds how many dials run.
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, key: UpstreamKey) -> Self::Future {
+        let Self { settings, tls } = self.clone();
+        Box::pin(async move {
+            let source = if key.bind_source { DialSource::Own(key.source) } else { DialSource::Any };
+            let stream = dial(key.next_hop, source, &settings.sockets, settings.connect_timeout)
+                .await
+                .map_err(|error| describe(error, key.next_hop))?;
+            tls.connect(key.tls.0, stream).await
+        })
+    }
+}
+
+/// Silence on the HBONE port has a usual suspect, which the reference names too.
+fn describe(error: DialError, next_hop: SocketAddr) -> ConnectionError {
+    match error {
+        DialError::Timeout { .. } => ConnectionError::NetworkPolicy { port: next_hop.port(), source: error },
+        error => ConnectionError::Dial(error),
+    }
+}
+
+/// The pool of one worker.
+pub(crate) fn pool(settings: &Arc<Settings>, tls: &TlsContexts) -> UpstreamPool {
+    // Each step of a dial has a bound of its own, with a better explanation; the pool's is behind them all.
+    let steps = settings.connect_timeout + settings.handshake_timeout * 2;
+    pool::Builder::new()
+        .max_tunnels(settings.max_tunnels_per_connection)
+        .idle_timeout(settings.pool_idle_timeout)
+        .connect_timeout(steps)
+        .response_timeout(settings.response_timeout)
+        .build(Dialer { settings: Arc::clone(settings), tls: tls.clone() })
+}
+
+/// What a failure of the pool means for a connection.
+pub(super) fn failure(error: PoolError<ConnectionError>) -> ConnectionError {
+    match error {
+        PoolError::Connect(error) => match error.status() {
+            Some(status) => ConnectionError::HttpStatus(status),
+            None => ConnectionError::http2(error),
+        },
+        PoolError::ConnectTimeout(limit) => ConnectionError::Stalled { step: "connection setup", limit },
+        PoolError::Dial(error) => ConnectionError::Shared(error),
+        PoolError::Handshake(error) => ConnectionError::http2(error),
+        PoolError::ResponseTimeout(limit) => ConnectionError::Stalled { step: "answer to CONNECT", limit },
+        error => ConnectionError::Pool(Box::new(error)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use mesh_identity::{ExpectedPeer, testing::Authority};
+
+    use super::*;
+
+    const CART: &str = "spiffe://example.org/ns/shop/sa/cart";
+
+    fn cart(pod: &str, address: IpAddr) -> Workload {
+        let mut workload =
+            Workload::new(format!("c//Pod/shop/{pod}"), "example.org", "shop", "cart").unwrap();
+        workload.addresses = vec![address];
+        workload
+    }
+
+    async fn config(tls: &TlsContexts) -> Arc<ClientConfig> {
+        let peers = ExpectedPeer::exact([CART.parse().unwrap()]);
+        tls.client(&CART.parse().unwrap(), &peers).await.unwrap()
+    }
+
+    /// hbone#68, routing#52
+    #[tokio::test]
+    async fn two_pods_with_one_service_account_never_share_a_connection() {
+        let (one, other): (IpAddr, IpAddr) = ("192.0.2.1".parse().unwrap(), "192.0.2.2".parse().unwrap());
+        let next_hop = "192.0.2.9:15008".parse().unwrap();
+        let authority = Authority::new("example.org");
+        let tls = TlsContexts::for_tests(Arc::new(authority.store([CART])));
+        let key = |source, pod: &str, config| UpstreamKey::new(source, &cart(pod, source), next_hop, config);
+
+        let first = key(one, "cart-0", config(&tls).await);
+        assert_eq!(first, key(one, "cart-0", config(&tls).await));
+        assert_ne!(first, key(other, "cart-1", config(&tls).await));
+        // An address that went from one pod to another does not bring the old one's connections along.
+        assert_ne!(first, key(one, "cart-1", config(&tls).await));
+    }
+
+    /// hbone#74
+    #[tokio::test]
+    async fn a_rotated_certificate_retires_connections() {
+        let source: IpAddr = "192.0.2.1".parse().unwrap();
+        let authority = Authority::new("example.org");
+        let store = authority.store([CART]);
+        let tls = TlsContexts::for_tests(Arc::new(store.clone()));
+        let workload = cart("cart-0", source);
+        let next_hop = "192.0.2.9:15008".parse().unwrap();
+        let before = UpstreamKey::new(source, &workload, next_hop, config(&tls).await);
+        store.insert(authority.svid(CART));
+        assert_ne!(before, UpstreamKey::new(source, &workload, next_hop, config(&tls).await));
+    }
+
+    #[test]
+    fn an_answer_is_reported_by_its_status() {
+        let limit = std::time::Duration::from_secs(10);
+        assert!(matches!(failure(PoolError::ResponseTimeout(limit)), ConnectionError::Stalled { .. }));
+        let denied = Arc::new(ConnectionError::Denied { reason: String::new() });
+        assert!(matches!(failure(PoolError::Dial(denied)), ConnectionError::Shared(_)));
+    }
+}

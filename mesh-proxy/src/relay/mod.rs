@@ -1,0 +1,42 @@
+//! Moving bytes between two ends of one connection, with the semantics of a single TCP connection.
+//!
+//! Each direction ends on its own: a FIN becomes END_STREAM or a FIN and the other direction goes on, for as long
+//! as the application likes. A reset ends both directions at once and stays a reset: towards a tunnel as
+//! RST_STREAM, towards TCP as RST (RFC 9113 §8.5). So a truncated transfer is never taken for a complete one.
+
+mod buffer;
+mod tcp;
+mod tunnel;
+
+use std::io;
+
+use thiserror::Error;
+
+pub(crate) use tcp::relay_tcp;
+pub(crate) use tunnel::relay_tunnel;
+
+/// How a relay ended other than with both directions complete.
+#[derive(Debug, Error)]
+pub(crate) enum RelayError {
+    /// A socket failed for a reason that is not the far end's doing.
+    #[error(transparent)]
+    Io(io::Error),
+    /// The connection under the tunnel is gone.
+    #[error(transparent)]
+    Lost(hbone::TunnelError),
+    /// One end gave up on the connection; the other was told so.
+    #[error("connection reset")]
+    Reset,
+}
+
+impl From<io::Error> for RelayError {
+    fn from(error: io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::BrokenPipe
+            | io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::ConnectionReset
+            | io::ErrorKind::NotConnected => Self::Reset,
+            _ => Self::Io(error),
+        }
+    }
+}

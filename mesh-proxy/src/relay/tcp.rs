@@ -1,0 +1,48 @@
+use tokio::{
+    io::AsyncWriteExt,
+    net::{
+        TcpStream,
+        tcp::{ReadHalf, WriteHalf},
+    },
+};
+
+use super::{RelayError, buffer::ReadBuffer};
+use crate::{socket::reset_on_close, telemetry::ConnectionRecord};
+
+/// Relays between two TCP connections until both directions ended.
+///
+/// # Cancel safety
+///
+/// Dropping the future stops relaying; the caller then decides how to close the connections.
+pub(crate) async fn relay_tcp(
+    downstream: &mut TcpStream,
+    upstream: &mut TcpStream,
+    record: &ConnectionRecord,
+) -> Result<(), RelayError> {
+    let result = {
+        let (down_read, down_write) = downstream.split();
+        let (up_read, up_write) = upstream.split();
+        tokio::try_join!(
+            copy(down_read, up_write, |count| record.received(count)),
+            copy(up_read, down_write, |count| record.sent(count)),
+        )
+    };
+    if result.is_err() {
+        reset_on_close(downstream);
+        reset_on_close(upstream);
+    }
+    result.map(|_| ())
+}
+
+async fn copy(mut from: ReadHalf<'_>, mut to: WriteHalf<'_>, count: impl Fn(u64)) -> Result<(), RelayError> {
+    let mut buffer = ReadBuffer::new();
+    loop {
+        let chunk = buffer.read(&mut from).await?;
+        if chunk.is_empty() {
+            break;
+        }
+        to.write_all(&chunk).await?;
+        count(chunk.len() as u64);
+    }
+    Ok(to.shutdown().await?)
+}

@@ -1,0 +1,58 @@
+use std::{io, net::TcpListener, sync::Arc, thread};
+
+use tokio::{runtime, sync::mpsc, task::JoinSet};
+
+use super::{Capture, Handoff, accept};
+use crate::{connections, context::WorkerContext};
+
+/// A worker about to run: its share of the listeners and the sockets that others hand to it.
+#[derive(Debug)]
+pub(crate) struct Worker {
+    pub(crate) context: Arc<WorkerContext>,
+    pub(crate) listeners: Vec<(Capture, TcpListener)>,
+    pub(crate) handoffs: mpsc::Receiver<Handoff>,
+}
+
+/// Starts a worker on a thread with a runtime of its own; it ends when the proxy has drained.
+pub(crate) fn spawn(worker: Worker) -> io::Result<thread::JoinHandle<()>> {
+    let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
+    thread::Builder::new().name(format!("mesh-worker-{}", worker.context.index)).spawn(move || {
+        runtime.block_on(worker.run());
+        // Whatever the deadline cut short is dropped, and by that closed and reported, here.
+        drop(runtime);
+    })
+}
+
+impl Worker {
+    async fn run(mut self) {
+        let context = self.context;
+        tokio::spawn(connections::recheck_on_change(Arc::clone(&context)));
+        let mut accepting = JoinSet::new();
+        for (capture, listener) in self.listeners {
+            match tokio::net::TcpListener::from_std(listener) {
+                Ok(listener) => {
+                    drop(accepting.spawn(accept::accept(listener, capture, Arc::clone(&context))))
+                }
+                Err(error) => tracing::error!(%error, ?capture, "listener lost"),
+            }
+        }
+        let mut drain = context.drain.clone();
+        loop {
+            tokio::select! {
+                _ = drain.started() => break,
+                Some(handoff) = self.handoffs.recv() => accept::receive(handoff, &context),
+            }
+        }
+        let finished = async {
+            while accepting.join_next().await.is_some() {}
+            while let Ok(handoff) = self.handoffs.try_recv() {
+                accept::receive(handoff, &context);
+            }
+            context.idle().await;
+        };
+        tokio::select! {
+            () = drain.expired() => {}
+            () = finished => {}
+        }
+    }
+}

@@ -1,0 +1,229 @@
+use std::{
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    num::NonZeroUsize,
+    sync::Arc,
+    time::Duration,
+};
+
+use crate::{
+    route::ListenerPorts,
+    socket::{OriginalSource, SocketOptions},
+};
+
+/// Port of the outbound listener in Istio's redirection rules.
+pub const OUTBOUND_PORT: u16 = 15001;
+/// Port of the plaintext inbound listener in Istio's redirection rules.
+pub const INBOUND_PLAINTEXT_PORT: u16 = 15006;
+/// Port on which every ambient workload accepts HBONE.
+pub const HBONE_PORT: u16 = 15008;
+/// Port of the SOCKS5 listener, on loopback only.
+pub const SOCKS5_PORT: u16 = 15080;
+
+/// Bound on each step that a peer could stall: the reference's bound on a connect.
+const STEP_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How a [`Proxy`](crate::Proxy) listens, dials and waits.
+///
+/// Every setting has a default that suits a node proxy.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    pub(crate) listen: ListenAddresses,
+    pub(crate) workers: NonZeroUsize,
+    pub(crate) original_source: OriginalSource,
+    pub(crate) sockets: SocketOptions,
+    pub(crate) network: Arc<str>,
+    pub(crate) baggage: bool,
+    pub(crate) connect_timeout: Duration,
+    pub(crate) handshake_timeout: Duration,
+    pub(crate) first_connect_timeout: Duration,
+    pub(crate) response_timeout: Duration,
+    pub(crate) local_workload_wait: Duration,
+    pub(crate) missing_policy_wait: Duration,
+    pub(crate) drain_deadline: Duration,
+    pub(crate) max_connections_per_worker: usize,
+    pub(crate) max_tunnels_per_connection: usize,
+    pub(crate) pool_idle_timeout: Duration,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            listen: ListenAddresses::redirected(true),
+            workers: NonZeroUsize::MIN,
+            original_source: OriginalSource::default(),
+            sockets: SocketOptions::default(),
+            network: Arc::default(),
+            baggage: true,
+            connect_timeout: STEP_TIMEOUT,
+            handshake_timeout: STEP_TIMEOUT,
+            first_connect_timeout: STEP_TIMEOUT,
+            response_timeout: STEP_TIMEOUT,
+            local_workload_wait: Duration::from_secs(5),
+            missing_policy_wait: Duration::from_secs(2),
+            drain_deadline: Duration::from_secs(5),
+            max_connections_per_worker: 65_536,
+            max_tunnels_per_connection: 100,
+            pool_idle_timeout: Duration::from_secs(300),
+        }
+    }
+}
+
+impl Settings {
+    /// Sets where to listen. Default: Istio's redirection ports on every address of both families.
+    #[must_use]
+    pub fn listen(mut self, listen: ListenAddresses) -> Self {
+        self.listen = listen;
+        self
+    }
+
+    /// Sets the number of worker threads, each with a runtime, listeners and a connection pool of its own. Default 1.
+    #[must_use]
+    pub fn workers(mut self, workers: NonZeroUsize) -> Self {
+        self.workers = workers;
+        self
+    }
+
+    /// Sets whether applications see the client's own address. Default: where possible.
+    #[must_use]
+    pub fn original_source(mut self, original_source: OriginalSource) -> Self {
+        self.original_source = original_source;
+        self
+    }
+
+    /// Sets the options of every socket.
+    #[must_use]
+    pub fn sockets(mut self, sockets: SocketOptions) -> Self {
+        self.sockets = sockets;
+        self
+    }
+
+    /// Names the network this proxy is on; addresses are looked up in it. Default: the empty name.
+    #[must_use]
+    pub fn network(mut self, network: Arc<str>) -> Self {
+        self.network = network;
+        self
+    }
+
+    /// Sets whether peers' `baggage` is read and ours is sent in responses. Default on.
+    #[must_use]
+    pub fn baggage(mut self, baggage: bool) -> Self {
+        self.baggage = baggage;
+        self
+    }
+
+    /// Bounds an upstream TCP connect. Default 10 s, the reference's.
+    #[must_use]
+    pub fn connect_timeout(mut self, connect_timeout: Duration) -> Self {
+        self.connect_timeout = connect_timeout;
+        self
+    }
+
+    /// Bounds a TLS handshake and an HTTP/2 handshake, each. Default 10 s.
+    #[must_use]
+    pub fn handshake_timeout(mut self, handshake_timeout: Duration) -> Self {
+        self.handshake_timeout = handshake_timeout;
+        self
+    }
+
+    /// Bounds the wait for the first CONNECT of an inbound connection. Default 10 s.
+    #[must_use]
+    pub fn first_connect_timeout(mut self, first_connect_timeout: Duration) -> Self {
+        self.first_connect_timeout = first_connect_timeout;
+        self
+    }
+
+    /// Bounds the wait for the answer to our CONNECT, during which the far proxy dials its application. Default 10 s.
+    #[must_use]
+    pub fn response_timeout(mut self, response_timeout: Duration) -> Self {
+        self.response_timeout = response_timeout;
+        self
+    }
+
+    /// Bounds how long a connection waits for its own workload to be known. Default 5 s, the reference's.
+    #[must_use]
+    pub fn local_workload_wait(mut self, local_workload_wait: Duration) -> Self {
+        self.local_workload_wait = local_workload_wait;
+        self
+    }
+
+    /// Bounds how long a connection waits for a policy that its workload lists and that has not arrived. Default 2 s.
+    #[must_use]
+    pub fn missing_policy_wait(mut self, missing_policy_wait: Duration) -> Self {
+        self.missing_policy_wait = missing_policy_wait;
+        self
+    }
+
+    /// Bounds how long open connections may go on once draining began. Default 5 s, the reference's.
+    #[must_use]
+    pub fn drain_deadline(mut self, drain_deadline: Duration) -> Self {
+        self.drain_deadline = drain_deadline;
+        self
+    }
+
+    /// Bounds the open downstream connections of a worker, beyond which accepting pauses. Default 65,536.
+    #[must_use]
+    pub fn max_connections_per_worker(mut self, max_connections_per_worker: usize) -> Self {
+        self.max_connections_per_worker = max_connections_per_worker;
+        self
+    }
+
+    /// Bounds the tunnels that share one pooled connection. Default 100, the reference's.
+    #[must_use]
+    pub fn max_tunnels_per_connection(mut self, max_tunnels_per_connection: usize) -> Self {
+        self.max_tunnels_per_connection = max_tunnels_per_connection;
+        self
+    }
+
+    /// Sets how long an unused pooled connection is kept. Default 5 minutes, the reference's.
+    #[must_use]
+    pub fn pool_idle_timeout(mut self, pool_idle_timeout: Duration) -> Self {
+        self.pool_idle_timeout = pool_idle_timeout;
+        self
+    }
+}
+
+/// Addresses a proxy listens on; an absent one switches that way in off.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ListenAddresses {
+    /// Captured connections of local applications.
+    pub outbound: Option<SocketAddr>,
+    /// Captured plaintext connections to local applications.
+    pub inbound_plaintext: Option<SocketAddr>,
+    /// HBONE to local applications.
+    pub inbound_hbone: Option<SocketAddr>,
+    /// SOCKS5, for local applications that cannot be captured.
+    pub socks5: Option<SocketAddr>,
+}
+
+impl ListenAddresses {
+    /// The ports of Istio's redirection rules on every address, of both families or of IPv4 only.
+    ///
+    /// SOCKS5 stays off.
+    pub fn redirected(ipv6: bool) -> Self {
+        let any = if ipv6 { IpAddr::V6(Ipv6Addr::UNSPECIFIED) } else { IpAddr::V4(Ipv4Addr::UNSPECIFIED) };
+        Self {
+            outbound: Some(SocketAddr::new(any, OUTBOUND_PORT)),
+            inbound_plaintext: Some(SocketAddr::new(any, INBOUND_PLAINTEXT_PORT)),
+            inbound_hbone: Some(SocketAddr::new(any, HBONE_PORT)),
+            socks5: None,
+        }
+    }
+
+    /// Turns SOCKS5 on at its usual port, on loopback only.
+    #[must_use]
+    pub fn with_socks5(mut self) -> Self {
+        self.socks5 = Some(SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), SOCKS5_PORT));
+        self
+    }
+
+    /// The ports in use, for the rules about connections to ourselves. Peers accept HBONE where we do.
+    pub(crate) fn ports(&self) -> ListenerPorts {
+        let port = |address: Option<SocketAddr>, default| address.map_or(default, |address| address.port());
+        ListenerPorts {
+            outbound: port(self.outbound, OUTBOUND_PORT),
+            inbound_plaintext: port(self.inbound_plaintext, INBOUND_PLAINTEXT_PORT),
+            inbound_hbone: port(self.inbound_hbone, HBONE_PORT),
+            socks5: self.socks5.map(|address| address.port()),
+        }
+    }
+}

@@ -1,0 +1,310 @@
+//! Two assembled proxies over loopback: what travels, who is let in, and how everything ends.
+
+#![expect(clippy::unwrap_used, reason = "tests")]
+
+mod support;
+
+use std::{io::ErrorKind, net::SocketAddr, sync::Arc, time::Duration};
+
+use mesh_policy::{Action, Clause, Match, Policy, PolicyName, Rule, Scope, StringMatch};
+use mesh_proxy::{
+    state::{Change, Workload},
+    telemetry::{DRAIN_TEXT, Direction, ResponseFlag},
+};
+use support::{CLIENT, CLIENT_ID, CLIENT_TOO, Mesh, PATIENCE, SERVER, SERVER_ID, Seen, application};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    time::timeout,
+};
+
+fn policy(name: &str, action: Action, principal: &str) -> Policy {
+    Policy {
+        name: PolicyName::new("shop", name),
+        scope: Scope::Namespace,
+        action,
+        dry_run: false,
+        rules: vec![Rule {
+            clauses: vec![Clause {
+                matches: vec![Match {
+                    principals: vec![StringMatch::Exact(principal.into())],
+                    ..Match::default()
+                }],
+            }],
+        }],
+    }
+}
+
+fn deny_client() -> Policy {
+    policy("deny-client", Action::Deny, "example.org/ns/shop/sa/client")
+}
+
+#[tokio::test]
+async fn bytes_and_identities_travel_in_both_directions() {
+    let mesh = Mesh::start();
+    let application = application().await;
+    let (mut client, mut server) = mesh.open(&application).await;
+    client.write_all(b"question").await.unwrap();
+    let mut question = [0; 8];
+    server.read_exact(&mut question).await.unwrap();
+    server.write_all(b"answer").await.unwrap();
+    let mut answer = [0; 6];
+    client.read_exact(&mut answer).await.unwrap();
+    assert_eq!((&question, &answer), (b"question", b"answer"));
+    drop((client, server));
+
+    for node in [&mesh.client, &mesh.server] {
+        assert_eq!(node.seen.closed().await, (ResponseFlag::None, None));
+        let meta = node.seen.until(|seen| match seen {
+            Seen::Opened(meta) => Some(meta.clone()),
+            _ => None,
+        });
+        let meta = meta.await;
+        assert_eq!(meta.source_identity.unwrap().as_str(), CLIENT_ID);
+        assert_eq!(meta.destination_identity.unwrap().as_str(), SERVER_ID);
+        assert_eq!(
+            meta.hbone_destination.unwrap().to_string(),
+            application.local_addr().unwrap().to_string()
+        );
+        assert_eq!(meta.source.ip().to_string(), CLIENT);
+        // telemetry#9, telemetry#10: received is from the client on both sides.
+        let counts = node.seen.until(|seen| match seen {
+            Seen::Closed { received, sent, .. } => Some((*received, *sent)),
+            _ => None,
+        });
+        assert_eq!(counts.await, (8, 6));
+    }
+}
+
+/// routing#78, sockets#49
+#[tokio::test]
+async fn each_direction_ends_on_its_own() {
+    let mesh = Mesh::start();
+    let application = application().await;
+    let (mut client, mut server) = mesh.open(&application).await;
+    client.write_all(b"all of it").await.unwrap();
+    client.shutdown().await.unwrap();
+    let mut request = Vec::new();
+    server.read_to_end(&mut request).await.unwrap();
+    assert_eq!(request, b"all of it");
+    server.write_all(b"still here").await.unwrap();
+    server.shutdown().await.unwrap();
+    let mut response = Vec::new();
+    client.read_to_end(&mut response).await.unwrap();
+    assert_eq!(response, b"still here");
+}
+
+/// routing#79, hbone#54
+#[tokio::test]
+async fn a_reset_stays_a_reset() {
+    let mesh = Mesh::start();
+    let application = application().await;
+    let (mut client, server) = mesh.open(&application).await;
+    server.set_zero_linger().unwrap();
+    drop(server);
+    let error = client.read(&mut [0; 1]).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::ConnectionReset);
+    // telemetry#24: an end like any other.
+    assert_eq!(mesh.client.seen.closed().await, (ResponseFlag::None, None));
+}
+
+/// hbone#37, telemetry#19
+#[tokio::test]
+async fn a_denied_client_reaches_nothing_and_the_record_says_why() {
+    let mesh = Mesh::start();
+    mesh.state.apply([Change::UpsertPolicy(deny_client())]);
+    let application = application().await;
+    let (_stream, reply) = mesh.connect(CLIENT, application.local_addr().unwrap()).await;
+    assert_eq!(reply, 2, "not allowed");
+    let (flag, error) = mesh.server.seen.closed().await;
+    assert_eq!(flag, ResponseFlag::Deny);
+    assert_eq!(
+        error.unwrap(),
+        "connection closed due to policy rejection: explicitly denied by: shop/deny-client"
+    );
+    let (flag, error) = mesh.client.seen.closed().await;
+    assert_eq!((flag, error.unwrap().as_str()), (ResponseFlag::Connect, "http status: 401 Unauthorized"));
+}
+
+/// hbone#65, policy#48
+#[tokio::test]
+async fn a_policy_that_comes_later_closes_what_it_denies() {
+    let mesh = Mesh::start();
+    let application = application().await;
+    let (mut client, _server) = mesh.open(&application).await;
+    mesh.state.apply([Change::UpsertPolicy(policy("other", Action::Deny, "example.org/ns/shop/sa/other"))]);
+    mesh.state.apply([Change::UpsertPolicy(deny_client())]);
+    let error = timeout(PATIENCE, client.read(&mut [0; 1])).await.unwrap().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::ConnectionReset);
+    let (flag, error) = mesh.server.seen.closed().await;
+    assert_eq!(
+        (flag, error.unwrap().as_str()),
+        (ResponseFlag::Deny, "connection closed due to policy change")
+    );
+}
+
+/// policy#21, policy#49
+#[tokio::test]
+async fn a_listed_policy_that_never_arrives_denies_by_name() {
+    let mesh = Mesh::start_with(|settings| settings.missing_policy_wait(Duration::from_millis(50)));
+    let mut server = Workload::clone(mesh.state.load().workload("c//Pod/shop/server").unwrap());
+    server.authorization_policies = vec![PolicyName::new("shop", "in-flight")];
+    mesh.state.apply([Change::UpsertWorkload(Arc::new(server))]);
+    let application = application().await;
+    let (_stream, reply) = mesh.connect(CLIENT, application.local_addr().unwrap()).await;
+    assert_eq!(reply, 2, "not allowed");
+    let (flag, error) = mesh.server.seen.closed().await;
+    assert_eq!(flag, ResponseFlag::Deny);
+    assert!(error.unwrap().contains("shop/in-flight"));
+}
+
+#[tokio::test]
+async fn a_listed_policy_that_arrives_in_time_decides() {
+    let mesh = Mesh::start_with(|settings| settings.missing_policy_wait(PATIENCE));
+    let mut server = Workload::clone(mesh.state.load().workload("c//Pod/shop/server").unwrap());
+    server.authorization_policies = vec![PolicyName::new("shop", "allow-client")];
+    mesh.state.apply([Change::UpsertWorkload(Arc::new(server))]);
+    let application = application().await;
+    let to = application.local_addr().unwrap();
+    let arrives = async {
+        let opened = mesh.server.seen.until(|seen| matches!(seen, Seen::Opened(_)).then_some(()));
+        opened.await;
+        let mut allow = policy("allow-client", Action::Allow, "example.org/ns/shop/sa/client");
+        allow.scope = Scope::WorkloadSelector;
+        mesh.state.apply([Change::UpsertPolicy(allow)]);
+    };
+    let ((_stream, reply), ()) = tokio::join!(mesh.connect(CLIENT, to), arrives);
+    assert_eq!(reply, 0);
+}
+
+/// hbone#38
+#[tokio::test]
+async fn a_closed_port_is_refused_at_once() {
+    let mesh = Mesh::start();
+    let closed = application().await;
+    let to = closed.local_addr().unwrap();
+    drop(closed);
+    let (_stream, reply) = mesh.connect(CLIENT, to).await;
+    assert_eq!(reply, 5, "connection refused");
+    let (flag, error) = mesh.server.seen.closed().await;
+    assert_eq!(flag, ResponseFlag::Connect);
+    assert!(error.unwrap().starts_with("connection failed: Connection refused"));
+    let (_, error) = mesh.client.seen.closed().await;
+    assert_eq!(error.unwrap(), "http status: 503 Service Unavailable");
+}
+
+/// hbone#68: the receiver sees each client address as the source of a connection of its own.
+#[tokio::test]
+async fn two_client_addresses_never_share_a_connection() {
+    let mesh = Mesh::start();
+    let application = application().await;
+    let to = application.local_addr().unwrap();
+    for source in [CLIENT, CLIENT_TOO] {
+        let (_stream, reply) = mesh.connect(source, to).await;
+        assert_eq!(reply, 0);
+    }
+    let sources: Vec<_> = mesh.server.seen.sources().iter().map(ToString::to_string).collect();
+    assert_eq!(sources, [CLIENT, CLIENT_TOO]);
+}
+
+/// hbone#12, sockets#63
+#[tokio::test]
+async fn a_silent_peer_is_closed() {
+    let mesh = Mesh::start_with(|settings| settings.handshake_timeout(Duration::from_millis(50)));
+    let mut silent = TcpStream::connect(mesh.server.listening.inbound_hbone.unwrap()).await.unwrap();
+    assert_eq!(timeout(PATIENCE, silent.read(&mut [0; 1])).await.unwrap().unwrap(), 0);
+    assert!(mesh.server.seen.refused().await.starts_with("tls handshake not finished"));
+}
+
+#[tokio::test]
+async fn a_silent_peer_does_not_delay_the_drain() {
+    let mesh = Mesh::start_with(|settings| settings.drain_deadline(PATIENCE * 2));
+    let mut silent = TcpStream::connect(mesh.server.listening.inbound_hbone.unwrap()).await.unwrap();
+    let plain = TcpStream::connect(mesh.server.listening.inbound_hbone.unwrap()).await.unwrap();
+    mesh.server.drain.drain();
+    timeout(PATIENCE, mesh.server.running).await.unwrap().unwrap().unwrap();
+    // Closed in whatever way: nobody is there any more.
+    let _ = silent.read(&mut [0; 1]).await;
+    drop(plain);
+}
+
+/// routing#42, sockets#6: without redirection the proxy is its own destination.
+#[tokio::test]
+async fn a_connection_made_to_a_capture_port_itself_is_refused() {
+    let mesh = Mesh::start();
+    for address in [mesh.client.listening.outbound, mesh.client.listening.inbound_plaintext] {
+        let mut stream = TcpStream::connect(address.unwrap()).await.unwrap();
+        let read = timeout(PATIENCE, stream.read(&mut [0; 1])).await.unwrap();
+        assert!(matches!(read, Ok(0) | Err(_)));
+    }
+    for direction in [Direction::Outbound, Direction::Inbound] {
+        let error = mesh.client.seen.until(|seen| match seen {
+            Seen::Refused { direction: refused, error } if *refused == direction => Some(error.clone()),
+            _ => None,
+        });
+        assert_eq!(error.await, "attempted recursive call to ourselves");
+    }
+}
+
+/// sockets#52, hbone#62
+#[tokio::test]
+async fn a_drain_waits_for_open_connections_and_takes_no_new_ones() {
+    let mesh = Mesh::start_with(|settings| settings.drain_deadline(PATIENCE * 2));
+    let application = application().await;
+    let (mut client, mut server) = mesh.open(&application).await;
+    mesh.server.drain.drain();
+    let to = application.local_addr().unwrap();
+    let refused = async {
+        loop {
+            // Until the listeners are gone a connection may still slip in; it must be served or refused, never lost.
+            let (_stream, reply) = mesh.connect(CLIENT, to).await;
+            if reply != 0 {
+                return;
+            }
+        }
+    };
+    let accept_what_slips_in = async {
+        loop {
+            drop(application.accept().await);
+        }
+    };
+    tokio::select! {
+        done = timeout(PATIENCE, refused) => done.unwrap(),
+        () = accept_what_slips_in => {}
+    }
+    client.write_all(b"ping").await.unwrap();
+    let mut ping = [0; 4];
+    server.read_exact(&mut ping).await.unwrap();
+    drop((client, server));
+    timeout(PATIENCE, mesh.server.running).await.unwrap().unwrap().unwrap();
+}
+
+/// telemetry#25, routing#107
+#[tokio::test]
+async fn what_outlives_the_drain_is_cut_and_reported() {
+    let mesh = Mesh::start_with(|settings| settings.drain_deadline(Duration::from_millis(50)));
+    let application = application().await;
+    let (mut client, _server) = mesh.open(&application).await;
+    mesh.server.drain.drain();
+    timeout(PATIENCE, mesh.server.running).await.unwrap().unwrap().unwrap();
+    assert_eq!(mesh.server.seen.closed().await, (ResponseFlag::None, Some(DRAIN_TEXT.to_owned())));
+    let read = timeout(PATIENCE, client.read(&mut [0; 1])).await.unwrap();
+    assert!(read.is_err(), "a cut connection must not look complete");
+}
+
+/// routing#5
+#[tokio::test]
+async fn a_service_port_that_does_not_exist_is_never_passed_through() {
+    let mesh = Mesh::start();
+    let mut unlisted: SocketAddr = application().await.local_addr().unwrap();
+    unlisted.set_ip(std::net::Ipv4Addr::new(127, 0, 1, 9).into());
+    // Outside the mesh: passed through, and refused by the kernel since nothing listens there.
+    let (_stream, reply) = mesh.connect(CLIENT, unlisted).await;
+    assert_eq!(reply, 5);
+    let meta = mesh.client.seen.until(|seen| match seen {
+        Seen::Opened(meta) => Some(meta.clone()),
+        _ => None,
+    });
+    assert!(meta.await.destination_workload.is_none());
+    let _ = SERVER;
+}

@@ -1,0 +1,264 @@
+//! Two nodes in one process: a client's proxy on 127.0.1.1 and a server's on 127.0.1.2, reached through SOCKS5.
+
+use std::{
+    fmt::Display,
+    net::{IpAddr, SocketAddr},
+    num::NonZeroUsize,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use mesh_identity::{
+    IdentitySource,
+    testing::{self, Authority},
+};
+use mesh_policy::MissingPolicy;
+use mesh_proxy::{
+    DrainHandle, ListenAddresses, OriginalSource, Proxy, RunError, Settings,
+    state::{Change, NetworkAddress, Protocol, Service, ServiceName, StateStore, Workload, WorkloadKey},
+    telemetry::{ConnectionMeta, ConnectionObserver, Direction, EarlyDenial, Event, Observer, ResponseFlag},
+};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpSocket, TcpStream},
+    sync::watch,
+    task::JoinHandle,
+};
+
+pub const CLIENT: &str = "127.0.1.1";
+/// A second address of the client workload.
+pub const CLIENT_TOO: &str = "127.0.1.3";
+pub const SERVER: &str = "127.0.1.2";
+pub const CLIENT_ID: &str = "spiffe://example.org/ns/shop/sa/client";
+pub const SERVER_ID: &str = "spiffe://example.org/ns/shop/sa/server";
+/// Longer than anything here takes, so that a failure is not a hang.
+pub const PATIENCE: Duration = Duration::from_secs(20);
+
+/// The mesh, its two proxies and what they reported.
+pub struct Mesh {
+    pub authority: Authority,
+    pub state: Arc<StateStore>,
+    pub client: Node,
+    pub server: Node,
+}
+
+pub struct Node {
+    pub listening: ListenAddresses,
+    pub drain: DrainHandle,
+    pub seen: Arc<Recorder>,
+    pub running: JoinHandle<Result<(), RunError>>,
+}
+
+impl Mesh {
+    pub fn start() -> Self {
+        Self::start_with(|settings| settings)
+    }
+
+    /// Starts both proxies, the server's with what `adjust` makes of its settings.
+    pub fn start_with(adjust: impl FnOnce(Settings) -> Settings) -> Self {
+        let authority = Authority::new("example.org");
+        let state = Arc::new(StateStore::new(None, MissingPolicy::Deny));
+        let mut changes: Vec<Change> =
+            [workload("client", &[CLIENT, CLIENT_TOO]), workload("server", &[SERVER])]
+                .map(|workload| Change::UpsertWorkload(Arc::new(workload)))
+                .into();
+        let mut service = Service::new(ServiceName::new("shop", "server.shop.svc.cluster.local"), "server");
+        service.vips = vec![NetworkAddress::new("", SERVER.parse().unwrap())];
+        changes.push(Change::UpsertService(Arc::new(service)));
+        changes.push(Change::Synced);
+        state.apply(changes);
+
+        let client = Node::start(&authority, &state, "client", CLIENT, 0, settings());
+        let port = client.listening.inbound_hbone.unwrap().port();
+        let server = Node::start(&authority, &state, "server", SERVER, port, adjust(settings()));
+        Self { authority, state, client, server }
+    }
+
+    /// Asks the client's proxy for a connection, as an application at `source` would; the reply comes with it.
+    pub async fn connect(&self, source: &str, to: SocketAddr) -> (TcpStream, u8) {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind(SocketAddr::new(source.parse().unwrap(), 0)).unwrap();
+        let mut stream = socket.connect(self.client.listening.socks5.unwrap()).await.unwrap();
+        let SocketAddr::V4(to) = to else { panic!("an IPv4 destination") };
+        let mut request = vec![5, 1, 0, 5, 1, 0, 1];
+        request.extend(to.ip().octets());
+        request.extend(to.port().to_be_bytes());
+        stream.write_all(&request[..3]).await.unwrap();
+        let mut answer = [0; 2];
+        stream.read_exact(&mut answer).await.unwrap();
+        assert_eq!(answer, [5, 0]);
+        stream.write_all(&request[3..]).await.unwrap();
+        let mut reply = [0; 10];
+        stream.read_exact(&mut reply).await.unwrap();
+        (stream, reply[1])
+    }
+
+    /// A connection to an application that accepts it, and the application's end.
+    pub async fn open(&self, application: &TcpListener) -> (TcpStream, TcpStream) {
+        let connected = self.connect(CLIENT, application.local_addr().unwrap());
+        let ((stream, reply), accepted) = tokio::join!(connected, application.accept());
+        assert_eq!(reply, 0);
+        (stream, accepted.unwrap().0)
+    }
+}
+
+impl Node {
+    fn start(
+        authority: &Authority,
+        state: &Arc<StateStore>,
+        name: &str,
+        ip: &str,
+        hbone_port: u16,
+        settings: Settings,
+    ) -> Self {
+        let at = |port| Some(SocketAddr::new(ip.parse().unwrap(), port));
+        let seen = Arc::new(Recorder::default());
+        let id = format!("spiffe://example.org/ns/shop/sa/{name}");
+        let identities: Arc<dyn IdentitySource> = Arc::new(authority.store([id.as_str()]));
+        let proxy = Proxy::builder(key(name), Arc::clone(state), identities, &testing::provider())
+            .observer(Arc::clone(&seen) as Arc<dyn Observer>)
+            .settings(settings.listen(ListenAddresses {
+                outbound: at(0),
+                inbound_plaintext: at(0),
+                inbound_hbone: at(hbone_port),
+                socks5: at(0),
+            }))
+            .build()
+            .unwrap();
+        let (listening, drain) = (proxy.listening(), proxy.drain_handle());
+        Self { listening, drain, seen, running: tokio::spawn(proxy.run()) }
+    }
+}
+
+pub async fn application() -> TcpListener {
+    TcpListener::bind((SERVER, 0)).await.unwrap()
+}
+
+fn settings() -> Settings {
+    Settings::default().workers(NonZeroUsize::new(2).unwrap()).original_source(OriginalSource::Off)
+}
+
+fn key(name: &str) -> WorkloadKey {
+    WorkloadKey { name: name.into(), namespace: "shop".into(), service_account: name.into() }
+}
+
+fn workload(name: &str, addresses: &[&str]) -> Workload {
+    let mut workload = Workload::new(format!("c//Pod/shop/{name}"), "example.org", "shop", name).unwrap();
+    workload.name = name.into();
+    workload.protocol = Protocol::Hbone;
+    workload.addresses = addresses.iter().map(|address| address.parse().unwrap()).collect();
+    workload
+}
+
+/// What an observer was told.
+#[derive(Clone, Debug)]
+pub enum Seen {
+    Opened(Box<ConnectionMeta>),
+    Closed { flag: ResponseFlag, error: Option<String>, received: u64, sent: u64 },
+    Refused { direction: Direction, error: String },
+    Event(String),
+}
+
+/// An observer that remembers.
+#[derive(Debug, Default)]
+pub struct Recorder {
+    seen: Arc<Log>,
+}
+
+#[derive(Debug, Default)]
+struct Log {
+    entries: Mutex<Vec<Seen>>,
+    changed: watch::Sender<usize>,
+}
+
+impl Log {
+    fn push(&self, entry: Seen) {
+        self.entries.lock().unwrap().push(entry);
+        self.changed.send_modify(|count| *count += 1);
+    }
+}
+
+impl Recorder {
+    pub fn all(&self) -> Vec<Seen> {
+        self.seen.entries.lock().unwrap().clone()
+    }
+
+    /// Waits until something was seen that `find` finds.
+    pub async fn until<T>(&self, find: impl Fn(&Seen) -> Option<T>) -> T {
+        let mut changed = self.seen.changed.subscribe();
+        let search = async {
+            loop {
+                if let Some(found) = self.all().iter().find_map(&find) {
+                    return found;
+                }
+                changed.changed().await.unwrap();
+            }
+        };
+        tokio::time::timeout(PATIENCE, search)
+            .await
+            .unwrap_or_else(|_| panic!("not seen, but: {:#?}", self.all()))
+    }
+
+    /// Waits for the first connection to be reported as closed.
+    pub async fn closed(&self) -> (ResponseFlag, Option<String>) {
+        self.until(|seen| match seen {
+            Seen::Closed { flag, error, .. } => Some((*flag, error.clone())),
+            _ => None,
+        })
+        .await
+    }
+
+    /// Waits for the first connection to be refused early.
+    pub async fn refused(&self) -> String {
+        self.until(|seen| match seen {
+            Seen::Refused { error, .. } => Some(error.clone()),
+            _ => None,
+        })
+        .await
+    }
+
+    pub fn sources(&self) -> Vec<IpAddr> {
+        self.all()
+            .iter()
+            .filter_map(|seen| match seen {
+                Seen::Opened(meta) => Some(meta.source.ip()),
+                _ => None,
+            })
+            .collect()
+    }
+}
+
+impl Observer for Recorder {
+    fn connection_opened(&self, meta: ConnectionMeta) -> Box<dyn ConnectionObserver> {
+        self.seen.push(Seen::Opened(Box::new(meta)));
+        Box::new(Following { log: Arc::clone(&self.seen), counts: Mutex::default() })
+    }
+
+    fn connection_refused(&self, denial: &EarlyDenial<'_>) {
+        self.seen.push(Seen::Refused { direction: denial.direction, error: denial.error.to_string() });
+    }
+
+    fn event(&self, event: &Event<'_>) {
+        self.seen.push(Seen::Event(format!("{event:?}")));
+    }
+}
+
+struct Following {
+    log: Arc<Log>,
+    counts: Mutex<(u64, u64)>,
+}
+
+impl ConnectionObserver for Following {
+    fn received(&self, bytes: u64) {
+        self.counts.lock().unwrap().0 += bytes;
+    }
+
+    fn sent(&self, bytes: u64) {
+        self.counts.lock().unwrap().1 += bytes;
+    }
+
+    fn closed(self: Box<Self>, flag: ResponseFlag, error: Option<&dyn Display>) {
+        let (received, sent) = *self.counts.lock().unwrap();
+        self.log.push(Seen::Closed { flag, error: error.map(ToString::to_string), received, sent });
+    }
+}

@@ -193,8 +193,8 @@ proptest! {
         changes in prop::collection::vec(change(), 0..12),
         workload in workload(),
         authority in prop_oneof![
-            (address(), port()).prop_map(|(ip, port)| SocketAddr::new(ip, port).to_string()),
-            (service_name(), port()).prop_map(|(name, port)| format!("{}:{port}", name.hostname())),
+            (address(), port()).prop_map(|(ip, port)| SocketAddr::new(ip, port.max(1)).to_string()),
+            (service_name(), port()).prop_map(|(name, port)| format!("{}:{}", name.hostname(), port.max(1))),
         ],
         local_address in address(),
     ) {

@@ -227,6 +227,7 @@ workloads:
   trustDomain: example.org
   workloadIps: ["192.0.2.1"]
   protocol: HBONE
+  services: {}
 - uid: cluster1//v1/Pod/shop/cart
   name: cart
   namespace: shop
@@ -244,6 +245,7 @@ policies:
   namespace: shop
   scope: Namespace
   action: Deny
+  dryRun: false
   rules:
   - - - destinationPorts: [9999]
 services:

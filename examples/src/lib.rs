@@ -1,1 +1,3 @@
-//! Examples.
+//! Ready binaries built from the suite, and the laboratory in which the demo and the system tests run them.
+
+pub mod lab;

@@ -129,7 +129,7 @@ impl<'a> Resolver<'a> {
             NoEndpoint::OtherNetwork => RouteError::CrossNetwork { destination: self.destination },
             NoEndpoint::Unfit => RouteError::UnknownWaypoint { waypoint: waypoint.clone() },
         })?;
-        let asked = waypoint.address().map_or(self.destination.ip(), NetworkAddress::address);
+        let asked = waypoint.address().map_or_else(|| self.destination.ip(), NetworkAddress::address);
         Ok(Route::Hbone(HboneRoute {
             next_hop: hop.socket_address(asked)?,
             authority: self.destination.into(),

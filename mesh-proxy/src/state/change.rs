@@ -19,7 +19,7 @@ pub enum Change {
     /// Says that the source has now told everything it knew when asked.
     Synced,
     /// Adds a policy or replaces the one with its name.
-    UpsertPolicy(Arc<Policy>),
+    UpsertPolicy(Policy),
     /// Adds a service or replaces the one with its name.
     UpsertService(Arc<Service>),
     /// Adds a workload or replaces the one with its uid.

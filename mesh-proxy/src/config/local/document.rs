@@ -68,7 +68,7 @@ impl LocalDocument {
         for policy in &self.policies {
             let policy = policy.build();
             ensure_new(&mut seen, &policy.name, "policy")?;
-            changes.push(Change::UpsertPolicy(Arc::new(policy)));
+            changes.push(Change::UpsertPolicy(policy));
         }
         changes.extend(workloads.into_values().map(|workload| Change::UpsertWorkload(Arc::new(workload))));
         changes.push(Change::Synced);

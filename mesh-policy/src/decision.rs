@@ -5,7 +5,7 @@ use std::fmt;
 use crate::{PolicyName, evaluate::Applicable};
 
 /// What the policies of a set say about a connection. Borrows from the set and the facts.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 #[must_use = "a decision has no effect unless its verdict is enforced"]
 pub struct Decision<'a> {
     pub(crate) reason: Reason<'a>,
@@ -33,11 +33,17 @@ impl<'a> Decision<'a> {
 
     /// The policies in dry run that would deny the connection if all of them were enforced.
     ///
-    /// These are the DENY policies that match and, where the connection is allowed only because no ALLOW policy is
-    /// enforced, the ALLOW policies, if none of them matches. They are evaluated here and not before: a decision costs
-    /// nothing for policies in dry run until this is called, and no allocation then.
+    /// These are the DENY policies that match and, where the connection is allowed only because no ALLOW
+    /// policy is enforced, the ALLOW policies, if none of them matches. They are evaluated here and not
+    /// before: a decision costs nothing for policies in dry run until this is called, and no allocation then.
     pub fn dry_run_denials(&self) -> impl Iterator<Item = &'a PolicyName> + use<'a> {
         self.applicable.dry_run_denials(self.reason)
+    }
+}
+
+impl fmt::Debug for Decision<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Decision").field("reason", &self.reason).finish_non_exhaustive()
     }
 }
 
@@ -61,8 +67,8 @@ impl fmt::Display for Verdict {
 
 /// Why a connection is allowed or denied.
 ///
-/// Where several policies would do, the one with the smallest name is named, and its first rule that matches: equal facts
-/// have equal reasons. The texts of denials are those that Istio's operators know.
+/// Where several policies would do, the one with the smallest name is named, and its first rule that matches:
+/// equal facts have equal reasons. The texts of denials are those that Istio's operators know.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Reason<'a> {

@@ -1,7 +1,7 @@
 //! The order in which policies decide.
 
 use crate::{
-    Action, ConnectionFacts, Decision, MissingPolicy, Policy, PolicyName, PolicySet, Reason,
+    Action, ConnectionFacts, Decision, MissingPolicy, Policy, PolicyName, PolicySet, Reason, Scope,
     attributes::Attributes,
     set::{Group, Index},
 };
@@ -9,8 +9,9 @@ use crate::{
 impl PolicySet {
     /// Decides about a connection.
     ///
-    /// Never fails, blocks or allocates. The cost is linear in the policies that apply to the destination: those of its
-    /// namespace, the global ones, and those it lists. Policies of other namespaces cost nothing.
+    /// Never fails, blocks or allocates. The cost is linear in the policies that apply to the destination:
+    /// those of its namespace, the global ones, and those it lists. Policies of other namespaces cost
+    /// nothing.
     pub fn evaluate_connection<'a>(&'a self, facts: &ConnectionFacts<'a>) -> Decision<'a> {
         let applicable = Applicable::new(self, facts);
         Decision { reason: applicable.decide(), applicable }
@@ -18,10 +19,11 @@ impl PolicySet {
 }
 
 /// The policies that apply to a connection, and what they are asked about.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub(crate) struct Applicable<'a> {
     attributes: Attributes<'a>,
     index: &'a Index,
+    namespace: &'a str,
     in_namespace: Option<&'a Group>,
     listed: &'a [PolicyName],
     missing: MissingPolicy,
@@ -32,6 +34,7 @@ impl<'a> Applicable<'a> {
         Self {
             attributes: Attributes::new(facts),
             index: set.index(),
+            namespace: facts.namespace,
             in_namespace: set.index().in_namespace(facts.namespace),
             listed: facts.policies,
             missing: set.missing(),
@@ -69,15 +72,24 @@ impl<'a> Applicable<'a> {
             .map(|policy| &policy.name)
     }
 
-    /// All policies of a class. One that is listed besides applying by its scope comes twice.
+    /// All policies of a class.
     pub(crate) fn policies(self, class: Class) -> impl Iterator<Item = &'a Policy> {
         let groups = self.in_namespace.into_iter().chain([self.index.global()]);
         groups.flat_map(move |group| group.class(class)).map(|policy| &**policy).chain(self.listed(class))
     }
 
+    /// Those that apply only because the workload lists them.
     fn listed(self, class: Class) -> impl Iterator<Item = &'a Policy> {
         let known = self.listed.iter().filter_map(move |name| self.index.get(name));
-        known.filter(move |policy| Class::of(policy) == class)
+        known.filter(move |policy| Class::of(policy) == class && !self.is_in_scope(policy))
+    }
+
+    fn is_in_scope(&self, policy: &Policy) -> bool {
+        match policy.scope {
+            Scope::Global => true,
+            Scope::Namespace => policy.name.namespace() == self.namespace,
+            Scope::WorkloadSelector => false,
+        }
     }
 
     /// The smallest name is independent of the order in which policies arrived or are listed.

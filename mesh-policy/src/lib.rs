@@ -1,11 +1,13 @@
 //! Authorization for a service mesh as a pure, total function that explains its decisions.
 //!
-//! A [`PolicySet`] holds the policies of a mesh, indexed by where they apply. Given the [facts](ConnectionFacts) of a
-//! connection it answers with a [`Decision`]: allow or deny, and the policy and rule that decided. Asked to
-//! [explain](PolicySet::explain), it tells which clause of which policy missed, the nearest miss first.
+//! A [`PolicySet`] holds the policies of a mesh, indexed by where they apply. Given the
+//! [facts](ConnectionFacts) of a connection it answers with a [`Decision`]: allow or deny, and the policy and
+//! rule that decided. Asked to [explain](PolicySet::explain), it tells which clause of which policy missed,
+//! the nearest miss first.
 //!
-//! It is *not* an enforcement point: no sockets, no async, no clock, no configuration files, and nothing here fetches
-//! policies or closes connections. It never sees certificates either; a peer's identity comes in already verified.
+//! It is *not* an enforcement point: no sockets, no async, no clock, no configuration files, and nothing here
+//! fetches policies or closes connections. It never sees certificates either; a peer's identity comes in
+//! already verified.
 //!
 //! ```
 //! use mesh_identity::SpiffeId;
@@ -47,19 +49,21 @@
 //! | type | what it is |
 //! |---|---|
 //! | [`Policy`], [`Rule`], [`Clause`], [`Match`] | a policy as written |
-//! | [`PolicySet`], [`PolicySetBuilder`] | all policies, immutable while shared, cheap to clone and to change |
+//! | [`PolicySet`], [`PolicySetBuilder`] | all policies: cheap to clone, changed copy-on-write |
 //! | [`ConnectionFacts`] | what is known about a connection |
 //! | [`Decision`], [`Verdict`], [`Reason`] | the answer |
 //! | [`Explanation`] | the answer with its proof |
 //!
 //! # Semantics
 //!
-//! Those of Istio's node proxy at layer 4. A policy matches if any of its rules does, a rule if all of its clauses do, a
-//! clause if any of its matches does, a match if all of its fields do. Two corners look alike and are opposites: a clause
-//! *without* matches is true, a clause with one *empty* match is false. A policy without rules never matches.
+//! Those of Istio's node proxy at layer 4. A policy matches if any of its rules does, a rule if all of its
+//! clauses do, a clause if any of its matches does, a match if all of its fields do. Two corners look alike
+//! and are opposites: a clause *without* matches is true, a clause with one *empty* match is false. A policy
+//! without rules never matches.
 //!
-//! A connection is denied if a DENY policy matches it; allowed if no ALLOW policy applies to its destination or one of
-//! them matches; denied otherwise. Policies in dry run never decide, they are [reported](Decision::dry_run_denials).
+//! A connection is denied if a DENY policy matches it; allowed if no ALLOW policy applies to its destination
+//! or one of them matches; denied otherwise. Policies in dry run never decide, they are
+//! [reported](Decision::dry_run_denials).
 //!
 //! # Features
 //!
@@ -68,9 +72,9 @@
 //! # Security
 //!
 //! Policy fails closed. A policy that a workload lists and that is not there denies, unless
-//! [`MissingPolicy::Skip`] is chosen. Values that a wire format can get wrong (addresses, ports, an unset kind of
-//! match) have no representation here, so a lenient parser cannot widen a rule. A negative field is true for a peer without
-//! an identity: an ALLOW that says only `not_namespaces` admits plaintext.
+//! [`MissingPolicy::Skip`] is chosen. Values that a wire format can get wrong (addresses, ports, an unset
+//! kind of match) have no representation here, so a lenient parser cannot widen a rule. A negative field is
+//! true for a peer without an identity: an ALLOW that says only `not_namespaces` admits plaintext.
 
 mod attributes;
 mod decision;

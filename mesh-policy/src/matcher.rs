@@ -104,7 +104,8 @@ where
     not_values.iter().any(fits).then(|| (field, true, not_values.into()))
 }
 
-/// Without an identity the namespace is the empty text, unlike the other fields of an identity: the reference's rule.
+/// Without an identity the namespace is the empty text, unlike the other fields of an identity: the
+/// reference's rule.
 fn is_in_namespace(identity: Option<Identity<'_>>, pattern: &StringMatch) -> bool {
     pattern.matches(identity.map_or("", |id| id.namespace))
 }

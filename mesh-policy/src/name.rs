@@ -4,7 +4,8 @@ use std::{fmt, str::FromStr, sync::Arc};
 
 /// The namespace and name of a policy, written `namespace/name`.
 ///
-/// Names are compared, never interpreted. They are ordered by namespace, then by name. A clone costs two reference counts.
+/// Names are compared, never interpreted. They are ordered by namespace, then by name. A clone costs two
+/// reference counts.
 ///
 /// ```
 /// use mesh_policy::PolicyName;

@@ -6,8 +6,8 @@ use crate::{PolicyName, Rule};
 
 /// An authorization policy: where it applies, what it does, and to which connections.
 ///
-/// It matches a connection if any of its rules does; without rules it matches none. So an ALLOW policy without rules
-/// denies everything where it applies, a DENY policy without rules nothing.
+/// It matches a connection if any of its rules does; without rules it matches none. So an ALLOW policy
+/// without rules denies everything where it applies, a DENY policy without rules nothing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Policy {
     /// What the policy is called; unique within a set.

@@ -22,8 +22,9 @@ pub struct Clause {
 
 /// Matches a connection if each field does; with no field set, none.
 ///
-/// A field that lists nothing is not set. Of a positive field one value has to fit, of a negative one (`not_…`) none may.
-/// Peers without an identity fit no principal, no service account, and have the empty namespace.
+/// A field that lists nothing is not set. Of a positive field one value has to fit, of a negative one
+/// (`not_…`) none may. Peers without an identity fit no principal, no service account, and have the empty
+/// namespace.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Match {
     /// The peer's namespace.

@@ -16,7 +16,8 @@ pub enum MatchMiss<'a> {
     Field(Mismatch<'a>),
 }
 
-/// A field of a match that does not fit the connection. Displayed as `destination port is 9090, expected 8080`.
+/// A field of a match that does not fit the connection. Displayed as `destination port is 9090, expected
+/// 8080`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Mismatch<'a> {
     pub(crate) field: Field,

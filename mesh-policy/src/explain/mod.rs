@@ -24,7 +24,7 @@ impl PolicySet {
         let mut policies: Vec<_> =
             all.map(|policy| PolicyTrace::new(policy, applicable.attributes())).collect();
         policies.sort_by(|a, b| a.order(&decision).cmp(&b.order(&decision)));
-        // A policy may apply by its scope and be listed too.
+        // A workload may list a policy more than once.
         policies.dedup_by_key(|trace| &trace.policy.name);
         Explanation { decision, policies }
     }
@@ -32,7 +32,8 @@ impl PolicySet {
 
 /// A decision, and how each policy that was considered fared.
 ///
-/// `Display` is for people: the reason, and beneath it the rule that decided or the ALLOW policies that came nearest.
+/// `Display` is for people: the reason, and beneath it the rule that decided or the ALLOW policies that came
+/// nearest.
 #[derive(Clone, Debug)]
 pub struct Explanation<'a> {
     decision: Decision<'a>,
@@ -45,8 +46,8 @@ impl<'a> Explanation<'a> {
         self.decision
     }
 
-    /// Every policy that applies: the one that decided, then those enforced before those in dry run, ALLOW before DENY,
-    /// the nearest first. A policy is as near as its nearest rule.
+    /// Every policy that applies: the one that decided, then those enforced before those in dry run, ALLOW
+    /// before DENY, the nearest first. A policy is as near as its nearest rule.
     pub fn policies(&self) -> &[PolicyTrace<'a>] {
         &self.policies
     }
@@ -99,16 +100,16 @@ impl<'a> PolicyTrace<'a> {
 pub struct RuleTrace<'a> {
     index: usize,
     matching: usize,
-    missing: usize,
+    missed: usize,
     miss: Option<ClauseMiss<'a>>,
 }
 
 impl<'a> RuleTrace<'a> {
     fn new(index: usize, rule: &'a Rule, attributes: &Attributes<'a>) -> Self {
         let misses = || rule.clauses.iter().enumerate().filter(|(_, clause)| !clause.matches(attributes));
-        let missing = misses().count();
+        let missed = misses().count();
         let miss = misses().next().map(|(index, clause)| ClauseMiss::new(index, clause, attributes));
-        Self { index, matching: rule.clauses.len() - missing, missing, miss }
+        Self { index, matching: rule.clauses.len() - missed, missed, miss }
     }
 
     /// The index of the rule in its policy.
@@ -127,7 +128,7 @@ impl<'a> RuleTrace<'a> {
     }
 
     fn nearness(&self) -> impl Ord + use<> {
-        (self.miss.is_none(), self.matching, Reverse(self.missing))
+        (self.miss.is_none(), self.matching, Reverse(self.missed))
     }
 }
 
@@ -153,6 +154,3 @@ impl<'a> ClauseMiss<'a> {
         &self.matches
     }
 }
-
-#[cfg(test)]
-mod tests;

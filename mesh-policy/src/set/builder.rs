@@ -15,7 +15,8 @@ impl PolicySetBuilder {
         Self { missing: MissingPolicy::default(), policies: Vec::new() }
     }
 
-    /// What is done about a policy that a workload lists and that is not in the set. Denies unless told otherwise.
+    /// What is done about a policy that a workload lists and that is not in the set. Denies unless told
+    /// otherwise.
     pub fn missing(mut self, missing: MissingPolicy) -> Self {
         self.missing = missing;
         self

@@ -7,7 +7,7 @@ use std::{
 
 use crate::{Action, Policy, PolicyName, Scope, evaluate::Class};
 
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub(crate) struct Index {
     by_name: BTreeMap<PolicyName, Arc<Policy>>,
     global: Group,
@@ -64,13 +64,13 @@ impl Index {
 }
 
 /// Policies that apply to the same workloads, each class sorted by name.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub(crate) struct Group {
     enforced: ByAction,
     dry_run: ByAction,
 }
 
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 struct ByAction {
     allow: Vec<Arc<Policy>>,
     deny: Vec<Arc<Policy>>,

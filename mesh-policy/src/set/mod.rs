@@ -6,15 +6,16 @@ mod index;
 pub use builder::{PolicySetBuilder, PolicySetError};
 pub(crate) use index::{Group, Index};
 
-use std::sync::Arc;
+use std::{fmt, sync::Arc};
 
 use crate::{Policy, PolicyName};
 
 /// The policies of a mesh, indexed by where they apply.
 ///
-/// A clone costs one reference count and never changes: changing a set that is shared first copies its index (pointers,
-/// not policies), and a set that is not shared is changed in place. So a batch of changes copies once.
-#[derive(Clone, Debug)]
+/// A clone costs one reference count and never changes: changing a set that is shared first copies its index
+/// (pointers, not policies), and a set that is not shared is changed in place. So a batch of changes copies
+/// once.
+#[derive(Clone)]
 pub struct PolicySet {
     index: Arc<Index>,
     missing: MissingPolicy,
@@ -26,8 +27,8 @@ impl PolicySet {
         PolicySetBuilder::new()
     }
 
-    /// A set without policies, which allows everything except, with [`MissingPolicy::Deny`], connections to workloads
-    /// that list a policy.
+    /// A set without policies, which allows everything except, with [`MissingPolicy::Deny`], connections to
+    /// workloads that list a policy.
     pub fn empty(missing: MissingPolicy) -> Self {
         Self { index: Arc::default(), missing }
     }
@@ -59,8 +60,8 @@ impl PolicySet {
 
     /// Adds a policy, or replaces the one with its name.
     ///
-    /// Costs a copy of the index if the set is shared; else the logarithm of its size, and moving the pointers to the
-    /// policies of one namespace.
+    /// Costs a copy of the index if the set is shared; else the logarithm of its size, and moving the
+    /// pointers to the policies of one namespace.
     pub fn insert(&mut self, policy: impl Into<Arc<Policy>>) {
         Arc::make_mut(&mut self.index).insert(policy.into());
     }
@@ -93,16 +94,20 @@ impl PolicySet {
     }
 }
 
+impl fmt::Debug for PolicySet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names: Vec<_> = self.iter().map(|policy| &policy.name).collect();
+        f.debug_struct("PolicySet").field("missing", &self.missing).field("policies", &names).finish()
+    }
+}
+
 /// What is done about a policy that a workload lists and that is not in the set: it may be on its way.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum MissingPolicy {
     /// Connections are denied, unless they would be anyway.
     #[default]
     Deny,
-    /// The policy is ignored, as Istio's node proxy does: until it arrives, a DENY denies nothing and a sole ALLOW allows
-    /// everything.
+    /// The policy is ignored, as Istio's node proxy does: until it arrives, a DENY denies nothing and a sole
+    /// ALLOW allows everything.
     Skip,
 }
-
-#[cfg(test)]
-mod tests;

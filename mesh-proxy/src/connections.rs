@@ -208,3 +208,116 @@ pub(crate) struct Denied {
     /// The policy that was waited for in vain.
     pub(crate) missing: Option<PolicyName>,
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use mesh_policy::{Action, MissingPolicy, Policy, Rule, Scope};
+
+    use super::*;
+    use crate::{
+        state::Change,
+        telemetry::{ConnectionMeta, ConnectionObserver, NoopObserver},
+    };
+
+    fn deny_all(name: &str) -> Policy {
+        Policy {
+            name: PolicyName::new("shop", name),
+            scope: Scope::Namespace,
+            action: Action::Deny,
+            dry_run: false,
+            rules: vec![Rule { clauses: Vec::new() }],
+        }
+    }
+
+    fn facts() -> InboundFacts {
+        InboundFacts {
+            source: "192.0.2.1:40000".parse().unwrap(),
+            peer: None,
+            destination: "192.0.2.2:8080".parse().unwrap(),
+            workload: Arc::new(Workload::new("c//Pod/shop/cart-0", "example.org", "shop", "cart").unwrap()),
+        }
+    }
+
+    fn state() -> Arc<StateStore> {
+        let state = StateStore::new(None, MissingPolicy::Deny);
+        state.apply([Change::Synced]);
+        Arc::new(state)
+    }
+
+    /// Puts a DENY into force while a connection is being decided: it hears of the dry-run policy from inside the
+    /// first evaluation.
+    #[derive(Debug)]
+    struct Meddler {
+        state: Arc<StateStore>,
+        done: AtomicBool,
+    }
+
+    impl Observer for Meddler {
+        fn connection_opened(&self, meta: ConnectionMeta) -> Box<dyn ConnectionObserver> {
+            NoopObserver.connection_opened(meta)
+        }
+
+        fn event(&self, event: &Event<'_>) {
+            if matches!(event, Event::DryRunDenied { .. }) && !self.done.swap(true, Ordering::Relaxed) {
+                self.state.apply([Change::UpsertPolicy(deny_all("late"))]);
+            }
+        }
+    }
+
+    /// policy#48: no push falls between registration, evaluation and admission.
+    #[tokio::test]
+    async fn a_policy_swapped_in_during_the_evaluation_decides() {
+        let state = state();
+        state.apply([Change::UpsertPolicy(Policy { dry_run: true, ..deny_all("watched") })]);
+        let meddler = Meddler { state: Arc::clone(&state), done: AtomicBool::new(false) };
+        let connections = Connections::default();
+        let denied = connections.admit(facts(), &state, Duration::ZERO, &meddler).await.unwrap_err();
+        assert_eq!(denied.reason, "explicitly denied by: shop/late");
+        assert!(connections.lock().open.is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_policy_that_comes_after_the_evaluation_finds_the_connection() {
+        let state = state();
+        let connections = Connections::default();
+        let mut admitted = connections.admit(facts(), &state, Duration::ZERO, &NoopObserver).await.unwrap();
+        state.apply([Change::UpsertPolicy(deny_all("late"))]);
+        connections.recheck(&state).await;
+        admitted.denied().await;
+        drop(admitted);
+        assert!(connections.lock().open.is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_missing_policy_closes_nothing_that_is_open() {
+        let state = state();
+        let connections = Connections::default();
+        let mut listing = facts();
+        let mut workload = Workload::clone(&listing.workload);
+        let uid = Arc::clone(&workload.uid);
+        state.apply([Change::UpsertWorkload(Arc::clone(&listing.workload))]);
+        listing.workload = Arc::clone(state.load().workload(&uid).unwrap());
+        let mut admitted = connections.admit(listing, &state, Duration::ZERO, &NoopObserver).await.unwrap();
+        workload.authorization_policies = vec![PolicyName::new("shop", "in-flight")];
+        state.apply([Change::UpsertWorkload(Arc::new(workload))]);
+        connections.recheck(&state).await;
+        assert!(admitted.denied.try_recv().is_err());
+        // Once it is there and denies, the connection is closed.
+        let policy = Policy { scope: Scope::WorkloadSelector, ..deny_all("in-flight") };
+        state.apply([Change::UpsertPolicy(policy)]);
+        connections.recheck(&state).await;
+        admitted.denied().await;
+    }
+
+    #[tokio::test]
+    async fn connections_that_end_leave_nothing_behind() {
+        let state = state();
+        let connections = Connections::default();
+        for _ in 0..3 {
+            drop(connections.admit(facts(), &state, Duration::ZERO, &NoopObserver).await.unwrap());
+        }
+        assert!(connections.lock().open.is_empty());
+    }
+}

@@ -1,4 +1,4 @@
-use std::{error::Error, fmt, io, time::Duration};
+use std::{error::Error, fmt, io, sync::Arc, time::Duration};
 
 use http::StatusCode;
 use thiserror::Error;
@@ -43,7 +43,7 @@ pub(crate) enum ConnectionError {
     NetworkPolicy { port: u16, source: DialError },
     /// Somebody else's dial failed, and this connection waited for it.
     #[error(transparent)]
-    Shared(std::sync::Arc<ConnectionError>),
+    Shared(Arc<Self>),
     /// The pool takes no more connections.
     #[error("connection pool unavailable")]
     Pool(#[source] Box<dyn Error + Send + Sync>),
@@ -170,8 +170,7 @@ mod tests {
 
     #[test]
     fn a_waiter_is_counted_as_the_dial_it_waited_for() {
-        let shared =
-            ConnectionError::Shared(std::sync::Arc::new(ConnectionError::Denied { reason: String::new() }));
+        let shared = ConnectionError::Shared(Arc::new(ConnectionError::Denied { reason: String::new() }));
         assert_eq!(shared.flag(), ResponseFlag::Deny);
     }
 }

@@ -4,17 +4,17 @@
 
 mod support;
 
-use std::{io::ErrorKind, net::SocketAddr, sync::Arc, time::Duration};
+use std::{io::ErrorKind, sync::Arc, time::Duration};
 
 use mesh_policy::{Action, Clause, Match, Policy, PolicyName, Rule, Scope, StringMatch};
 use mesh_proxy::{
     state::{Change, Workload},
-    telemetry::{DRAIN_TEXT, Direction, ResponseFlag},
+    telemetry::{DRAIN_TEXT, Direction, ResponseFlag, Transport},
 };
-use support::{CLIENT, CLIENT_ID, CLIENT_TOO, Mesh, PATIENCE, SERVER, SERVER_ID, Seen, application};
+use support::{CLIENT, CLIENT_ID, CLIENT_TOO, Mesh, PATIENCE, SERVER_ID, Seen, application};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpStream,
+    net::{TcpListener, TcpStream},
     time::timeout,
 };
 
@@ -292,19 +292,18 @@ async fn what_outlives_the_drain_is_cut_and_reported() {
     assert!(read.is_err(), "a cut connection must not look complete");
 }
 
-/// routing#5
+/// routing#3, telemetry#8
 #[tokio::test]
-async fn a_service_port_that_does_not_exist_is_never_passed_through() {
+async fn an_unknown_address_is_passed_through() {
     let mesh = Mesh::start();
-    let mut unlisted: SocketAddr = application().await.local_addr().unwrap();
-    unlisted.set_ip(std::net::Ipv4Addr::new(127, 0, 1, 9).into());
-    // Outside the mesh: passed through, and refused by the kernel since nothing listens there.
-    let (_stream, reply) = mesh.connect(CLIENT, unlisted).await;
-    assert_eq!(reply, 5);
+    let outside = TcpListener::bind("127.0.1.9:0").await.unwrap();
+    let (_stream, reply) = mesh.connect(CLIENT, outside.local_addr().unwrap()).await;
+    assert_eq!(reply, 0);
     let meta = mesh.client.seen.until(|seen| match seen {
         Seen::Opened(meta) => Some(meta.clone()),
         _ => None,
     });
-    assert!(meta.await.destination_workload.is_none());
-    let _ = SERVER;
+    let meta = meta.await;
+    assert_eq!((meta.transport, meta.destination), (Transport::Tcp, outside.local_addr().unwrap()));
+    assert!(meta.destination_workload.is_none());
 }

@@ -16,7 +16,7 @@ use mesh_policy::MissingPolicy;
 use mesh_proxy::{
     DrainHandle, ListenAddresses, OriginalSource, Proxy, RunError, Settings,
     state::{Change, NetworkAddress, Protocol, Service, ServiceName, StateStore, Workload, WorkloadKey},
-    telemetry::{ConnectionMeta, ConnectionObserver, Direction, EarlyDenial, Event, Observer, ResponseFlag},
+    telemetry::{ConnectionMeta, ConnectionObserver, Direction, EarlyDenial, Observer, ResponseFlag},
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -25,37 +25,36 @@ use tokio::{
     task::JoinHandle,
 };
 
-pub const CLIENT: &str = "127.0.1.1";
+pub(crate) const CLIENT: &str = "127.0.1.1";
 /// A second address of the client workload.
-pub const CLIENT_TOO: &str = "127.0.1.3";
-pub const SERVER: &str = "127.0.1.2";
-pub const CLIENT_ID: &str = "spiffe://example.org/ns/shop/sa/client";
-pub const SERVER_ID: &str = "spiffe://example.org/ns/shop/sa/server";
+pub(crate) const CLIENT_TOO: &str = "127.0.1.3";
+pub(crate) const SERVER: &str = "127.0.1.2";
+pub(crate) const CLIENT_ID: &str = "spiffe://example.org/ns/shop/sa/client";
+pub(crate) const SERVER_ID: &str = "spiffe://example.org/ns/shop/sa/server";
 /// Longer than anything here takes, so that a failure is not a hang.
-pub const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
-/// The mesh, its two proxies and what they reported.
-pub struct Mesh {
-    pub authority: Authority,
-    pub state: Arc<StateStore>,
-    pub client: Node,
-    pub server: Node,
+/// The mesh's state, its two proxies and what they reported.
+pub(crate) struct Mesh {
+    pub(crate) state: Arc<StateStore>,
+    pub(crate) client: Node,
+    pub(crate) server: Node,
 }
 
-pub struct Node {
-    pub listening: ListenAddresses,
-    pub drain: DrainHandle,
-    pub seen: Arc<Recorder>,
-    pub running: JoinHandle<Result<(), RunError>>,
+pub(crate) struct Node {
+    pub(crate) listening: ListenAddresses,
+    pub(crate) drain: DrainHandle,
+    pub(crate) seen: Arc<Recorder>,
+    pub(crate) running: JoinHandle<Result<(), RunError>>,
 }
 
 impl Mesh {
-    pub fn start() -> Self {
+    pub(crate) fn start() -> Self {
         Self::start_with(|settings| settings)
     }
 
     /// Starts both proxies, the server's with what `adjust` makes of its settings.
-    pub fn start_with(adjust: impl FnOnce(Settings) -> Settings) -> Self {
+    pub(crate) fn start_with(adjust: impl FnOnce(Settings) -> Settings) -> Self {
         let authority = Authority::new("example.org");
         let state = Arc::new(StateStore::new(None, MissingPolicy::Deny));
         let mut changes: Vec<Change> =
@@ -71,30 +70,30 @@ impl Mesh {
         let client = Node::start(&authority, &state, "client", CLIENT, 0, settings());
         let port = client.listening.inbound_hbone.unwrap().port();
         let server = Node::start(&authority, &state, "server", SERVER, port, adjust(settings()));
-        Self { authority, state, client, server }
+        Self { state, client, server }
     }
 
     /// Asks the client's proxy for a connection, as an application at `source` would; the reply comes with it.
-    pub async fn connect(&self, source: &str, to: SocketAddr) -> (TcpStream, u8) {
+    pub(crate) async fn connect(&self, source: &str, to: SocketAddr) -> (TcpStream, u8) {
         let socket = TcpSocket::new_v4().unwrap();
         socket.bind(SocketAddr::new(source.parse().unwrap(), 0)).unwrap();
         let mut stream = socket.connect(self.client.listening.socks5.unwrap()).await.unwrap();
         let SocketAddr::V4(to) = to else { panic!("an IPv4 destination") };
-        let mut request = vec![5, 1, 0, 5, 1, 0, 1];
+        let mut request = vec![5, 1, 0, 1];
         request.extend(to.ip().octets());
         request.extend(to.port().to_be_bytes());
-        stream.write_all(&request[..3]).await.unwrap();
+        stream.write_all(&[5, 1, 0]).await.unwrap();
         let mut answer = [0; 2];
         stream.read_exact(&mut answer).await.unwrap();
         assert_eq!(answer, [5, 0]);
-        stream.write_all(&request[3..]).await.unwrap();
+        stream.write_all(&request).await.unwrap();
         let mut reply = [0; 10];
         stream.read_exact(&mut reply).await.unwrap();
         (stream, reply[1])
     }
 
     /// A connection to an application that accepts it, and the application's end.
-    pub async fn open(&self, application: &TcpListener) -> (TcpStream, TcpStream) {
+    pub(crate) async fn open(&self, application: &TcpListener) -> (TcpStream, TcpStream) {
         let connected = self.connect(CLIENT, application.local_addr().unwrap());
         let ((stream, reply), accepted) = tokio::join!(connected, application.accept());
         assert_eq!(reply, 0);
@@ -130,7 +129,7 @@ impl Node {
     }
 }
 
-pub async fn application() -> TcpListener {
+pub(crate) async fn application() -> TcpListener {
     TcpListener::bind((SERVER, 0)).await.unwrap()
 }
 
@@ -152,16 +151,15 @@ fn workload(name: &str, addresses: &[&str]) -> Workload {
 
 /// What an observer was told.
 #[derive(Clone, Debug)]
-pub enum Seen {
+pub(crate) enum Seen {
     Opened(Box<ConnectionMeta>),
     Closed { flag: ResponseFlag, error: Option<String>, received: u64, sent: u64 },
     Refused { direction: Direction, error: String },
-    Event(String),
 }
 
 /// An observer that remembers.
 #[derive(Debug, Default)]
-pub struct Recorder {
+pub(crate) struct Recorder {
     seen: Arc<Log>,
 }
 
@@ -179,12 +177,12 @@ impl Log {
 }
 
 impl Recorder {
-    pub fn all(&self) -> Vec<Seen> {
+    pub(crate) fn all(&self) -> Vec<Seen> {
         self.seen.entries.lock().unwrap().clone()
     }
 
     /// Waits until something was seen that `find` finds.
-    pub async fn until<T>(&self, find: impl Fn(&Seen) -> Option<T>) -> T {
+    pub(crate) async fn until<T>(&self, find: impl Fn(&Seen) -> Option<T>) -> T {
         let mut changed = self.seen.changed.subscribe();
         let search = async {
             loop {
@@ -200,7 +198,7 @@ impl Recorder {
     }
 
     /// Waits for the first connection to be reported as closed.
-    pub async fn closed(&self) -> (ResponseFlag, Option<String>) {
+    pub(crate) async fn closed(&self) -> (ResponseFlag, Option<String>) {
         self.until(|seen| match seen {
             Seen::Closed { flag, error, .. } => Some((*flag, error.clone())),
             _ => None,
@@ -209,7 +207,7 @@ impl Recorder {
     }
 
     /// Waits for the first connection to be refused early.
-    pub async fn refused(&self) -> String {
+    pub(crate) async fn refused(&self) -> String {
         self.until(|seen| match seen {
             Seen::Refused { error, .. } => Some(error.clone()),
             _ => None,
@@ -217,7 +215,7 @@ impl Recorder {
         .await
     }
 
-    pub fn sources(&self) -> Vec<IpAddr> {
+    pub(crate) fn sources(&self) -> Vec<IpAddr> {
         self.all()
             .iter()
             .filter_map(|seen| match seen {
@@ -236,10 +234,6 @@ impl Observer for Recorder {
 
     fn connection_refused(&self, denial: &EarlyDenial<'_>) {
         self.seen.push(Seen::Refused { direction: denial.direction, error: denial.error.to_string() });
-    }
-
-    fn event(&self, event: &Event<'_>) {
-        self.seen.push(Seen::Event(format!("{event:?}")));
     }
 }
 

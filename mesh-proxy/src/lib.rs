@@ -80,3 +80,7 @@ pub use settings::{
     HBONE_PORT, INBOUND_PLAINTEXT_PORT, ListenAddresses, OUTBOUND_PORT, SOCKS5_PORT, Settings,
 };
 pub use socket::{Keepalive, ListenError, OriginalSource, SocketOptions};
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

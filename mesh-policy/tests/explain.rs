@@ -36,10 +36,13 @@ fn names_the_clause_that_missed_with_expected_and_actual() {
 fn the_nearest_allow_comes_first() {
     let near = vec![vec![vec![namespaces(vec![exact("shop")])], vec![ports(&[1])]]];
     let far = vec![vec![vec![namespaces(vec![exact("x")])], vec![ports(&[1])]]];
+    let long = vec![[near[0].clone(), near[0].clone()].concat()];
     let both = [far.clone(), near.clone()].concat();
     let set = set([
         allow("bank/empty", nothing()),
         allow("bank/far", far),
+        allow("bank/last", vec![vec![vec![ports(&[1])]]]),
+        allow("bank/long", long),
         allow("bank/near", both),
         deny("bank/a", nothing()),
         dry_run(allow("bank/b", everything())),
@@ -47,15 +50,22 @@ fn the_nearest_allow_comes_first() {
     let call = Call::default();
     let explanation = set.explain(&call.facts());
     let order: Vec<_> = explanation.policies().iter().map(|trace| trace.policy().name.name()).collect();
-    assert_eq!(order, ["near", "far", "empty", "a", "b"]);
-    assert_eq!(explanation.policies()[0].rules()[0].index(), 1);
+    assert_eq!(order, ["long", "near", "last", "far", "empty", "a", "b"]);
+    assert_eq!(explanation.policies()[1].rules()[0].index(), 1);
     assert_eq!(
         explanation.to_string(),
         "denied: allow policies exist, but none allowed\n  \
+         ALLOW bank/long rule[0] clause[1] misses: destination port is 8080, expected 1\n  \
          ALLOW bank/near rule[1] clause[1] misses: destination port is 8080, expected 1\n  \
-         ALLOW bank/far rule[0] clause[0] misses: namespace is shop, expected x\n  \
-         ALLOW bank/empty has no rules"
+         ALLOW bank/last rule[0] clause[0] misses: destination port is 8080, expected 1\n  \
+         and 2 more policies"
     );
+}
+
+#[test]
+fn a_policy_without_rules_says_so() {
+    let text = text(&set([allow("bank/empty", nothing())]), &Call::default());
+    assert!(text.ends_with("\n  ALLOW bank/empty has no rules"));
 }
 
 #[test]

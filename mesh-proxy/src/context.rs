@@ -1,6 +1,6 @@
 use std::{
     net::{IpAddr, SocketAddr},
-    sync::Arc,
+    sync::{Arc, atomic::AtomicBool},
 };
 
 use tokio::sync::Semaphore;
@@ -32,6 +32,8 @@ pub(crate) struct WorkerContext {
     pub(crate) ports: ListenerPorts,
     /// Whether applications can be dialled from their clients' addresses.
     pub(crate) transparent: bool,
+    /// Set once an application was dialled from another address than its client's; shared by all workers.
+    pub(crate) source_lost: Arc<AtomicBool>,
     pub(crate) tls: TlsContexts,
     pub(crate) pool: UpstreamPool,
     pub(crate) connections: Connections,

@@ -136,6 +136,7 @@ impl ProxyBuilder {
         let listening = listeners.bind_all(settings.listen)?;
         let drain = DrainHandle::new(settings.drain_deadline);
         let (balance, queues) = Balance::new(settings.workers.get());
+        let source_lost = Arc::default();
         let mut workers = Vec::with_capacity(queues.len());
         for (index, (handoffs, listeners_of_worker)) in queues.into_iter().zip(listeners.shares).enumerate() {
             // Each worker has configurations of its own, so that no lock is shared.
@@ -152,6 +153,7 @@ impl ProxyBuilder {
                 balance: balance.clone(),
                 ports: listening.ports(),
                 transparent: listeners.transparent,
+                source_lost: Arc::clone(&source_lost),
                 tls,
                 connections: Connections::default(),
                 baggage: LocalBaggage::default(),

@@ -1,6 +1,7 @@
 use std::{
     io,
     net::{IpAddr, SocketAddr},
+    sync::atomic::Ordering,
 };
 
 use tokio::net::TcpStream;
@@ -38,6 +39,11 @@ pub(super) async fn dial_application(
         return Err(DialError::SourceAddress { address: client, source: failure });
     }
     context.observer.event(&Event::SourceAddressNotPreserved { source: client, error: &failure });
+    // Address-based rules of the application no longer hold: worth one line, not one per connection.
+    if !context.source_lost.swap(true, Ordering::Relaxed) {
+        let workload = &context.local;
+        tracing::error!(%workload, error = %failure, "applications do not see their clients' addresses");
+    }
     plain(DialSource::Any).await
 }
 

@@ -3,6 +3,7 @@ use std::{
     io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream},
     process::Command,
+    sync::Arc,
     time::Duration,
 };
 
@@ -17,18 +18,18 @@ use super::{
 /// Bound on everything a client in the lab waits for: a hang becomes an error.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// A network namespace with one interface.
-#[derive(Debug)]
+/// A network namespace with one interface; clones are the same host.
+#[derive(Clone, Debug)]
 pub struct Host {
     name: String,
     v4: Ipv4Addr,
     v6: Ipv6Addr,
-    namespace: Namespace,
+    namespace: Arc<Namespace>,
 }
 
 impl Host {
     pub(super) fn new(name: &str, v4: Ipv4Addr, v6: Ipv6Addr, namespace: Namespace) -> Self {
-        Self { name: name.to_owned(), v4, v6, namespace }
+        Self { name: name.to_owned(), v4, v6, namespace: Arc::new(namespace) }
     }
 
     /// Its name.
@@ -51,7 +52,7 @@ impl Host {
         &self.namespace
     }
 
-    /// A command that will run `program` so that it dies with this host and with this process; see [`spawn`](Self::spawn).
+    /// A command that will run `program` so that it dies with this process, for [`spawn`](Self::spawn).
     ///
     /// # Errors
     ///
@@ -66,7 +67,7 @@ impl Host {
     ///
     /// As [`Command::spawn`].
     pub fn spawn(&self, command: Command) -> io::Result<Process> {
-        Process::start(&self.namespace, command)
+        Process::start(Arc::clone(&self.namespace), command)
     }
 
     /// Redirects the host's traffic to the proxy's ports.

@@ -64,11 +64,7 @@ impl Namespace {
     }
 
     /// Spawns a process inside the namespace.
-    ///
-    /// # Errors
-    ///
-    /// As [`Command::spawn`].
-    pub fn spawn(&self, mut command: Command) -> io::Result<Child> {
+    pub(super) fn spawn(&self, mut command: Command) -> io::Result<Child> {
         let (answer, spawned) = mpsc::sync_channel(1);
         let job = Box::new(move || {
             // The receiver waits below.

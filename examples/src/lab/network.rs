@@ -57,8 +57,8 @@ impl Network {
              address add {v4}/24 dev eth0\n\
              address add {v6}/64 dev eth0 nodad\n\
              link set eth0 up\n\
-             route add default dev eth0\n\
-             -6 route add default dev eth0\n"
+             route add 0.0.0.0/0 dev eth0\n\
+             route add ::/0 dev eth0\n"
         );
         Tool::Ip.run(&namespace, BATCH, &interface)?;
         Ok(Host::new(name, v4, v6, namespace))

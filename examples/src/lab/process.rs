@@ -19,10 +19,12 @@ pub struct Process {
     child: Child,
     output: Output,
     readers: Vec<JoinHandle<()>>,
+    /// The program dies with the thread that spawned it, so the host must outlive it.
+    _namespace: Arc<Namespace>,
 }
 
 impl Process {
-    pub(super) fn start(namespace: &Namespace, mut command: Command) -> io::Result<Self> {
+    pub(super) fn start(namespace: Arc<Namespace>, mut command: Command) -> io::Result<Self> {
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = namespace.spawn(command)?;
         let output = Output::default();
@@ -33,7 +35,7 @@ impl Process {
         if let Some(pipe) = child.stderr.take() {
             readers.push(output.follow(pipe)?);
         }
-        Ok(Self { child, output, readers })
+        Ok(Self { child, output, readers, _namespace: namespace })
     }
 
     /// What it has written.

@@ -24,18 +24,18 @@ const LOG_PATIENCE: Duration = Duration::from_secs(10);
 
 /// A node proxy on a host, in dedicated mode for one pod. Dropping it kills it.
 #[derive(Debug)]
-pub struct Ztunnel<'a> {
-    host: &'a Host,
+pub struct Ztunnel {
+    host: Host,
     process: Process,
 }
 
-impl<'a> Ztunnel<'a> {
+impl Ztunnel {
     /// Starts a proxy and waits until it is ready.
     ///
     /// # Errors
     ///
     /// If it cannot be started, ends, or is not ready within 20 s.
-    pub fn start(host: &'a Host, spec: &ZtunnelSpec) -> Result<Self, StartError> {
+    pub fn start(host: &Host, spec: &ZtunnelSpec) -> Result<Self, StartError> {
         let mut proxy = Self::launch(host, spec).map_err(StartError::Launch)?;
         let deadline = Instant::now() + START_PATIENCE;
         while !proxy.is_ready() {
@@ -56,10 +56,10 @@ impl<'a> Ztunnel<'a> {
     /// # Errors
     ///
     /// As [`std::process::Command::spawn`].
-    pub fn launch(host: &'a Host, spec: &ZtunnelSpec) -> io::Result<Self> {
+    pub fn launch(host: &Host, spec: &ZtunnelSpec) -> io::Result<Self> {
         let mut command = host.command(&spec.program.path)?;
         command.args(&spec.program.arguments).env_clear().envs(spec.environment.iter().cloned());
-        Ok(Self { host, process: host.spawn(command)? })
+        Ok(Self { host: host.clone(), process: host.spawn(command)? })
     }
 
     /// The process.

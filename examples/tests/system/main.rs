@@ -1,0 +1,41 @@
+//! The real node proxy on hosts made of network namespaces, each case with IPv4 and with IPv6.
+//!
+//! A test binary of its own kind: user namespaces must be entered before the first thread, which the standard harness
+//! does not allow. It takes the usual arguments: filters, `--exact`, `--skip`, `--list`.
+
+#![expect(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::unwrap_used,
+    reason = "a test, though not one the lints recognise as such"
+)]
+
+mod fixture;
+mod guard;
+mod lifecycle;
+mod outside;
+mod policy;
+mod rules;
+mod runner;
+mod stream;
+mod tunnel;
+
+use std::{env, process::ExitCode};
+
+use examples::lab;
+
+fn main() -> ExitCode {
+    lab::exec_if_asked();
+    if env::args().nth(1).as_deref() == Some(rules::NESTED) {
+        rules::nested();
+    }
+    runner::run(&[
+        ("guard", guard::CASES),
+        ("lifecycle", lifecycle::CASES),
+        ("outside", outside::CASES),
+        ("policy", policy::CASES),
+        ("rules", rules::CASES),
+        ("stream", stream::CASES),
+        ("tunnel", tunnel::CASES),
+    ])
+}

@@ -1,19 +1,19 @@
 //! The local configuration file: its format, its errors, and re-reading it.
 
 #![cfg(feature = "local-config")]
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
-use std::fs;
-use std::path::PathBuf;
-use std::sync::Arc;
-use std::time::Duration;
+use std::{fs, path::PathBuf, sync::Arc, time::Duration};
 
 use mesh_policy::{MissingPolicy, StringMatch};
-use mesh_proxy::config::local::{
-    LocalConfig, LocalConfigError, LocalConfigFile, PolicyDocument, ServiceDocument, WorkloadDocument,
-};
-use mesh_proxy::state::{
-    ApplicationTunnelProtocol, GatewayDestination, Health, IpFamilies, LoadBalancerMode, NetworkMode,
-    Protocol, Scope, Snapshot, StateStore, Visibility, WorkloadKey, WorkloadType,
+use mesh_proxy::{
+    config::local::{
+        LocalConfig, LocalConfigError, LocalConfigFile, PolicyDocument, ServiceDocument, WorkloadDocument,
+    },
+    state::{
+        ApplicationTunnelProtocol, GatewayDestination, Health, IpFamilies, LoadBalancerMode, NetworkMode,
+        Protocol, Scope, Snapshot, StateStore, Visibility, WorkloadKey, WorkloadType,
+    },
 };
 use serde_json::{Value, json};
 

@@ -1,20 +1,28 @@
 //! What holds for any mesh, any request and any text.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::sync::Arc;
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    sync::Arc,
+};
 
 use mesh_policy::MissingPolicy;
-use mesh_proxy::route::inbound::{self, InboundRequest};
-use mesh_proxy::route::outbound::{self, OutboundRequest};
-use mesh_proxy::route::{ListenerPorts, Route};
-use mesh_proxy::state::{
-    ApplicationTunnel, ApplicationTunnelProtocol, Change, CidrVip, GatewayDestination, GatewayReference,
-    Health, HealthPolicy, IpFamilies, LoadBalancer, LoadBalancerMode, NetworkAddress, NetworkMode, PortMap,
-    Protocol, Scope, Service, ServiceName, Snapshot, StateStore, Visibility, WeightedWaypoint, Workload,
+use mesh_proxy::{
+    route::{
+        ListenerPorts, Route,
+        inbound::{self, InboundRequest},
+        outbound::{self, OutboundRequest},
+    },
+    state::{
+        ApplicationTunnel, ApplicationTunnelProtocol, Change, CidrVip, GatewayDestination, GatewayReference,
+        Health, HealthPolicy, IpFamilies, LoadBalancer, LoadBalancerMode, NetworkAddress, NetworkMode,
+        PortMap, Protocol, Scope, Service, ServiceName, Snapshot, StateStore, Visibility, WeightedWaypoint,
+        Workload,
+    },
 };
-use proptest::prelude::*;
-use proptest::sample::select;
+use proptest::{prelude::*, sample::select};
 
 // Few values for everything, so that objects meet: the interesting meshes are those in which they refer to each other.
 
@@ -162,7 +170,7 @@ proptest! {
         let (ports, destination) = (ListenerPorts::default(), SocketAddr::new(ip, port));
         let request = OutboundRequest {
             source: &source,
-            source_address: source.addresses.first().copied().unwrap_or(Ipv4Addr::LOCALHOST.into()),
+            source_address: source.addresses.first().copied().unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST)),
             original_destination: destination,
             own_addresses: &[],
             ports: &ports,

@@ -1,7 +1,9 @@
 //! What a connection that arrives for a local workload is handed to.
 
-use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+};
 
 use hbone::{Destination, Host};
 

@@ -1,13 +1,18 @@
 //! Where a connection that a local application opened is sent.
 
-use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+};
 
 use fastrand::Rng;
 
-use super::balance::{Balance, NoEndpoint, Purpose};
-use super::upstream::Upstream;
-use super::{HboneRoute, ListenerPorts, Route, RouteError, TcpRoute, waypoint};
+use super::{
+    HboneRoute, ListenerPorts, Route, RouteError, TcpRoute,
+    balance::{Balance, NoEndpoint, Purpose},
+    upstream::Upstream,
+    waypoint,
+};
 use crate::state::{
     AddressOwner, GatewayReference, LoadBalancerMode, NetworkAddress, Protocol, Service, Snapshot, Workload,
 };

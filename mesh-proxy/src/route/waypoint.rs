@@ -4,8 +4,10 @@ use std::sync::Arc;
 
 use fastrand::Rng;
 
-use super::balance::{Balance, NoEndpoint, Purpose};
-use super::upstream::Upstream;
+use super::{
+    balance::{Balance, NoEndpoint, Purpose},
+    upstream::Upstream,
+};
 use crate::state::{Endpoint, GatewayDestination, GatewayReference, Service, Snapshot, Workload};
 
 /// The waypoint for one connection to a service: drawn by weight where there are weights.

@@ -4,8 +4,10 @@
 //! takes what was received so far and returns `None` until that is a whole message; it never asks for more than
 //! [`LONGEST_MESSAGE`] bytes.
 
-use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::{
+    io,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+};
 
 use hbone::Destination;
 
@@ -269,5 +271,20 @@ mod tests {
         assert_eq!(Reply::from(io::ErrorKind::ConnectionRefused), Reply::ConnectionRefused);
         assert_eq!(Reply::from(io::ErrorKind::NetworkUnreachable), Reply::NetworkUnreachable);
         assert_eq!(Reply::from(io::ErrorKind::BrokenPipe), Reply::GeneralFailure);
+    }
+    proptest::proptest! {
+        #[test]
+        fn any_input_is_understood_refused_or_too_short(input in proptest::collection::vec(0_u8..8, 0..300)) {
+            for parsed in [
+                Greeting::parse(&input).map(|parsed| parsed.map(|(_, length)| length)).ok(),
+                ConnectRequest::parse(&input).map(|parsed| parsed.map(|(_, length)| length)).ok(),
+            ] {
+                match parsed {
+                    Some(Some(length)) => proptest::prop_assert!(length <= input.len().min(LONGEST_MESSAGE)),
+                    Some(None) => proptest::prop_assert!(input.len() < LONGEST_MESSAGE),
+                    None => {}
+                }
+            }
+        }
     }
 }

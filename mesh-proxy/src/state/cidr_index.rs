@@ -1,11 +1,9 @@
-use std::cmp::Reverse;
-use std::sync::Arc;
+use std::{cmp::Reverse, sync::Arc};
 
 use ipnet::IpNet;
 use rpds::RedBlackTreeMapSync;
 
-use super::index::Index;
-use super::{CidrVip, NetworkAddress, Service};
+use super::{CidrVip, NetworkAddress, Service, index::Index};
 
 /// Services by ranges of addresses: one look-up per prefix length in use.
 #[derive(Clone, Debug, Default)]

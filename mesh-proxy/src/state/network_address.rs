@@ -1,7 +1,4 @@
-use std::fmt;
-use std::net::IpAddr;
-use std::str::FromStr;
-use std::sync::Arc;
+use std::{fmt, net::IpAddr, str::FromStr, sync::Arc};
 
 /// An IP address within a named network: the same address may exist once per network.
 ///

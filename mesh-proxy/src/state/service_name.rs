@@ -1,6 +1,4 @@
-use std::fmt;
-use std::str::FromStr;
-use std::sync::Arc;
+use std::{fmt, str::FromStr, sync::Arc};
 
 /// The name of a service: a namespace and a fully qualified host name, written `namespace/hostname`.
 ///

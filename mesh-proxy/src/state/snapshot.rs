@@ -3,9 +3,10 @@ use std::sync::Arc;
 use mesh_policy::{MissingPolicy, PolicySet};
 use rpds::HashTrieMapSync;
 
-use super::cidr_index::CidrIndex;
-use super::index::Index;
-use super::{EndpointTable, NetworkAddress, Protocol, Service, ServiceName, Workload, WorkloadKey};
+use super::{
+    EndpointTable, NetworkAddress, Protocol, Service, ServiceName, Workload, WorkloadKey,
+    cidr_index::CidrIndex, index::Index,
+};
 
 /// The mesh at one moment; immutable, and cheap to derive the next one from.
 ///

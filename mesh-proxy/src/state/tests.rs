@@ -1,7 +1,6 @@
 //! How snapshots look things up, and how changes become snapshots.
 
-use std::sync::Arc;
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use mesh_policy::MissingPolicy;
 

@@ -1,5 +1,4 @@
-use std::net::IpAddr;
-use std::sync::Arc;
+use std::{net::IpAddr, sync::Arc};
 
 use mesh_identity::{ExpectedPeer, SpiffeId, SpiffeIdError, TrustDomain};
 use mesh_policy::PolicyName;

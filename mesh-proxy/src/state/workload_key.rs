@@ -1,5 +1,4 @@
-use std::fmt;
-use std::sync::Arc;
+use std::{fmt, sync::Arc};
 
 /// What a node knows of a workload that runs on it before discovery says more.
 ///

@@ -1,11 +1,12 @@
-use std::collections::{BTreeMap, HashSet};
-use std::str::FromStr;
-use std::sync::Arc;
+use std::{
+    collections::{BTreeMap, HashSet},
+    str::FromStr,
+    sync::Arc,
+};
 
 use serde::{Deserialize, Serialize};
 
-use super::names::Names;
-use super::{LocalConfigError, PolicyDocument, ServiceDocument, WorkloadDocument};
+use super::{LocalConfigError, PolicyDocument, ServiceDocument, WorkloadDocument, names::Names};
 use crate::state::{Change, Workload};
 
 /// A local configuration that was read and found valid.

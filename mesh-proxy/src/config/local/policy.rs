@@ -4,8 +4,7 @@ use ipnet::IpNet;
 use mesh_policy::{Action, Clause, Match, Policy, PolicyName, Rule, Scope, ServiceAccountMatch};
 use serde::{Deserialize, Serialize};
 
-use super::string_match::StringMatchDocument;
-use super::text::Text;
+use super::{string_match::StringMatchDocument, text::Text};
 
 /// A policy as written in a file or shown in a dump.
 #[derive(Clone, Debug, Serialize, Deserialize)]

@@ -1,13 +1,10 @@
-use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use ipnet::IpNet;
 use mesh_identity::SpiffeId;
 use serde::{Deserialize, Serialize};
 
-use super::names::Names;
-use super::text::Text;
-use super::workload::GatewayDocument;
+use super::{names::Names, text::Text, workload::GatewayDocument};
 use crate::state::{
     CidrVip, Endpoint, EndpointTable, Health, HealthPolicy, IpFamilies, LoadBalancer, LoadBalancerMode,
     NetworkAddress, Scope, Service, ServiceName, Visibility, WeightedWaypoint,

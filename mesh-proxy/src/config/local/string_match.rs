@@ -1,10 +1,10 @@
 use std::fmt;
 
 use mesh_policy::StringMatch;
-use serde::de::{
-    Deserialize, Deserializer, EnumAccess, Error, IgnoredAny, MapAccess, VariantAccess, Visitor,
+use serde::{
+    de::{Deserialize, Deserializer, EnumAccess, Error, IgnoredAny, MapAccess, VariantAccess, Visitor},
+    ser::{Serialize, SerializeTupleVariant, Serializer},
 };
-use serde::ser::{Serialize, SerializeTupleVariant, Serializer};
 
 /// A way to match a string. Written as Istio's node proxy does: `!Exact text` in YAML, `{"Exact": "text"}` in JSON.
 ///

@@ -1,13 +1,9 @@
-use std::collections::BTreeMap;
-use std::net::IpAddr;
-use std::sync::Arc;
+use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 
 use mesh_policy::PolicyName;
 use serde::{Deserialize, Deserializer, Serialize};
 
-use super::LocalConfigError;
-use super::names::Names;
-use super::text::Text;
+use super::{LocalConfigError, names::Names, text::Text};
 use crate::state::{
     ApplicationTunnel, ApplicationTunnelProtocol, GatewayDestination, GatewayReference, Health, Locality,
     NetworkMode, Protocol, ServiceName, Workload, WorkloadType,

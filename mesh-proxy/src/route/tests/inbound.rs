@@ -1,9 +1,13 @@
 use hbone::Refusal;
 
 use super::*;
-use crate::route::InboundError;
-use crate::route::inbound::{self, InboundRequest, InboundRoute};
-use crate::state::{ApplicationTunnel, ApplicationTunnelProtocol, WeightedWaypoint};
+use crate::{
+    route::{
+        InboundError,
+        inbound::{self, InboundRequest, InboundRoute},
+    },
+    state::{ApplicationTunnel, ApplicationTunnelProtocol, WeightedWaypoint},
+};
 
 fn resolve_at(
     snapshot: &Snapshot,

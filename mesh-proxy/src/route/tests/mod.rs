@@ -1,14 +1,14 @@
 //! Tables of routing decisions over small meshes.
 
-use std::net::IpAddr;
-use std::sync::Arc;
+use std::{net::IpAddr, sync::Arc};
 
 use fastrand::Rng;
 use mesh_policy::MissingPolicy;
 
-use super::ListenerPorts;
-use super::outbound::{self, OutboundRequest};
-use super::{Route, RouteError};
+use super::{
+    ListenerPorts, Route, RouteError,
+    outbound::{self, OutboundRequest},
+};
 use crate::state::{
     Change, GatewayReference, HealthPolicy, LoadBalancer, LoadBalancerMode, PortMap, Protocol, Scope,
     Service, Snapshot, StateStore, Workload,

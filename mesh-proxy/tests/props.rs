@@ -24,7 +24,8 @@ use mesh_proxy::{
 };
 use proptest::{prelude::*, sample::select};
 
-// Few values for everything, so that objects meet: the interesting meshes are those in which they refer to each other.
+// Few values for everything, so that objects meet: the interesting meshes are those in which they refer to
+// each other.
 
 fn network() -> impl Strategy<Value = &'static str> {
     select(&["", "", "", "net-b"][..])

@@ -41,7 +41,8 @@ pub(super) enum NoEndpoint {
 }
 
 impl Balance<'_> {
-    /// Chooses an endpoint. Allocates nothing; usually constant time, at worst linear in the number of endpoints.
+    /// Chooses an endpoint. Allocates nothing; usually constant time, at worst linear in the number of
+    /// endpoints.
     pub(super) fn choose<'a>(
         &self,
         table: &'a EndpointTable,
@@ -126,8 +127,8 @@ impl Balance<'_> {
         Fitness::Fit { rank: rank(self.preferences(), self.source, workload), port }
     }
 
-    /// The port on which an endpoint serves: its own mapping first, then the service's, then, for a gateway whose
-    /// application takes tunnelled connections on one port, the port asked for.
+    /// The port on which an endpoint serves: its own mapping first, then the service's, then, for a gateway
+    /// whose application takes tunnelled connections on one port, the port asked for.
     fn target_port(&self, endpoint: &Endpoint) -> Option<u16> {
         let known = |port: &u16| *port != 0;
         endpoint
@@ -165,8 +166,8 @@ enum Fitness {
 
 /// How many preferences hold before the first that does not.
 ///
-/// The network is special where it comes first: a different one does not end the count, and the same one outweighs
-/// everything else together.
+/// The network is special where it comes first: a different one does not end the count, and the same one
+/// outweighs everything else together.
 pub(super) fn rank(preferences: &[Scope], source: &Workload, candidate: &Workload) -> usize {
     let mut rank = 0;
     for (position, &scope) in preferences.iter().enumerate() {

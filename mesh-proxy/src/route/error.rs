@@ -11,7 +11,8 @@ use crate::state::GatewayReference;
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum InboundError {
-    /// The authority's address neither is the local one nor belongs to something the local workload is a waypoint for.
+    /// The authority's address neither is the local one nor belongs to something the local workload is a
+    /// waypoint for.
     #[error("ip mismatch: {authority} != {local}")]
     IpMismatch {
         /// The authority's address.
@@ -42,7 +43,8 @@ pub enum InboundError {
 }
 
 impl InboundError {
-    /// How the peer is answered: 400 where it named the wrong place, 503 where the right place cannot be reached.
+    /// How the peer is answered: 400 where it named the wrong place, 503 where the right place cannot be
+    /// reached.
     pub fn refusal(&self) -> Refusal {
         match self {
             Self::IpMismatch { .. } => Refusal::BadRequest,

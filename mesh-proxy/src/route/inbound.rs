@@ -59,7 +59,8 @@ pub fn resolve(snapshot: &Snapshot, request: &InboundRequest<'_>) -> Result<Inbo
             (port, Some(Arc::clone(service)))
         }
     };
-    // The peer's port and the one finally dialled: a tunnel port must not be a way around the check, nor into it.
+    // The peer's port and the one finally dialled: a tunnel port must not be a way around the check, nor into
+    // it.
     let target = SocketAddr::new(local, application_port(workload, port)?);
     if request.ports.contains(port) || request.ports.contains(target.port()) {
         return Err(InboundError::SelfCall);
@@ -85,8 +86,8 @@ pub fn resolve_plaintext(
     Ok(InboundRoute { target, service: guess_service(snapshot, workload, target.port(), None).cloned() })
 }
 
-/// Whether a tunnel to another address may end here: at an application that takes tunnels to anywhere, or at the
-/// waypoint of whatever owns the address.
+/// Whether a tunnel to another address may end here: at an application that takes tunnels to anywhere, or at
+/// the waypoint of whatever owns the address.
 fn may_receive_for(snapshot: &Snapshot, request: &InboundRequest<'_>, address: IpAddr) -> bool {
     if request.workload.application_tunnel.is_some() {
         return true;
@@ -111,8 +112,8 @@ fn is_waypoint(snapshot: &Snapshot, request: &InboundRequest<'_>, waypoint: &Gat
 
 /// The service with a host name, and the local workload's port for it.
 ///
-/// The local workload must be an endpoint of the service or stand in front of it, lest a peer label its traffic as some
-/// other service's.
+/// The local workload must be an endpoint of the service or stand in front of it, lest a peer label its
+/// traffic as some other service's.
 fn by_hostname<'a>(
     snapshot: &'a Snapshot,
     request: &InboundRequest<'_>,
@@ -146,8 +147,8 @@ fn application_port(workload: &Workload, port: u16) -> Result<u16, InboundError>
     }
 }
 
-/// The service that a connection to a port of the workload was probably meant for: the one that the peer names among the
-/// workload's own, or else the first that is served on this port.
+/// The service that a connection to a port of the workload was probably meant for: the one that the peer
+/// names among the workload's own, or else the first that is served on this port.
 fn guess_service<'a>(
     snapshot: &'a Snapshot,
     workload: &Workload,

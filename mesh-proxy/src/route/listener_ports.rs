@@ -20,10 +20,11 @@ impl ListenerPorts {
             || self.socks5 == Some(port)
     }
 
-    /// Whether a connection to `destination` would end at this proxy, given the addresses that are its own besides
-    /// loopback.
+    /// Whether a connection to `destination` would end at this proxy, given the addresses that are its own
+    /// besides loopback.
     ///
-    /// Also true for a connection that reached a listener without redirection, whose destination is the listener itself.
+    /// Also true for a connection that reached a listener without redirection, whose destination is the
+    /// listener itself.
     pub fn is_self_call(&self, destination: SocketAddr, own: &[IpAddr]) -> bool {
         let address = destination.ip().to_canonical();
         self.contains(destination.port())

@@ -1,7 +1,8 @@
-//! Where a connection goes: pure functions from a [`Snapshot`](crate::state::Snapshot) and addresses to a route.
+//! Where a connection goes: pure functions from a [`Snapshot`](crate::state::Snapshot) and addresses to a
+//! route.
 //!
-//! [`outbound`] decides where to send what a local application dialled, [`inbound`] what to hand to a local application.
-//! Nothing here waits, opens or remembers anything; randomness is an argument.
+//! [`outbound`] decides where to send what a local application dialled, [`inbound`] what to hand to a local
+//! application. Nothing here waits, opens or remembers anything; randomness is an argument.
 
 mod balance;
 mod decision;

@@ -26,7 +26,8 @@ pub struct OutboundRequest<'a> {
     pub source_address: IpAddr,
     /// Where the application wanted it to go.
     pub original_destination: SocketAddr,
-    /// Addresses of this host besides loopback and the source workload's, such as the one the connection was accepted on.
+    /// Addresses of this host besides loopback and the source workload's, such as the one the connection was
+    /// accepted on.
     pub own_addresses: &'a [IpAddr],
     /// The proxy's own ports.
     pub ports: &'a ListenerPorts,
@@ -34,8 +35,8 @@ pub struct OutboundRequest<'a> {
 
 /// Chooses the route of a connection.
 ///
-/// Deterministic for a given snapshot, request and state of `rng`. Destinations that the mesh knows are never passed
-/// through: if they cannot be reached as they should be, that is an error.
+/// Deterministic for a given snapshot, request and state of `rng`. Destinations that the mesh knows are never
+/// passed through: if they cannot be reached as they should be, that is an error.
 ///
 /// # Errors
 ///
@@ -67,8 +68,8 @@ impl<'a> Resolver<'a> {
     fn resolve(&mut self) -> Result<Route, RouteError> {
         let source = self.request.source;
         let address = NetworkAddress::new(Arc::clone(&source.network), self.destination.ip());
-        // An address that is a workload's own is that workload here, even if a service claims it as well: a waypoint
-        // that calls the workload it stands in front of would otherwise be sent to itself.
+        // An address that is a workload's own is that workload here, even if a service claims it as well: a
+        // waypoint that calls the workload it stands in front of would otherwise be sent to itself.
         if let Some(AddressOwner::Service(service)) =
             self.snapshot.owner_of(&address, Some(source.namespace()))
             && let Some(waypoint) = waypoint::choose(service, self.rng)
@@ -91,11 +92,11 @@ impl<'a> Resolver<'a> {
         self.direct(&upstream)
     }
 
-    /// What to reach at an address: an endpoint of the service there, or else the workload there; `None` if the
-    /// connection is to go where it was sent.
+    /// What to reach at an address: an endpoint of the service there, or else the workload there; `None` if
+    /// the connection is to go where it was sent.
     ///
-    /// A service that passes connections through or has no use for this one leaves it to the workload, if there is one:
-    /// traffic to a workload that speaks HBONE never travels in plaintext.
+    /// A service that passes connections through or has no use for this one leaves it to the workload, if
+    /// there is one: traffic to a workload that speaks HBONE never travels in plaintext.
     fn upstream(
         &mut self,
         address: &NetworkAddress,
@@ -164,7 +165,8 @@ impl<'a> Resolver<'a> {
 
     /// Whether the connection was opened by the waypoint itself: then it must not go through it again.
     ///
-    /// Identity and address must both agree: one alone can be shared with a workload that is not the waypoint.
+    /// Identity and address must both agree: one alone can be shared with a workload that is not the
+    /// waypoint.
     fn comes_from(&self, waypoint: &GatewayReference) -> bool {
         let address = self.request.source_address.to_canonical();
         waypoint::is_behind(self.snapshot, waypoint, |workload| {

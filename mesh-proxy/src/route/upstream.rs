@@ -19,8 +19,8 @@ pub(super) struct Upstream<'a> {
 }
 
 impl Upstream<'_> {
-    /// The address and port to use: the address that was asked for if the workload owns it, or else one of the same
-    /// family, or else any that the service's families allow.
+    /// The address and port to use: the address that was asked for if the workload owns it, or else one of
+    /// the same family, or else any that the service's families allow.
     pub(super) fn socket_address(&self, asked: IpAddr) -> Result<SocketAddr, RouteError> {
         self.address(asked).map(|address| SocketAddr::new(address, self.port))
     }

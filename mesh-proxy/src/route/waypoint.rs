@@ -28,7 +28,8 @@ pub(super) fn choose<'a>(service: &'a Service, rng: &mut Rng) -> Option<&'a Gate
 
 /// Finds the workload behind a reference to a gateway; `None` if there is none.
 ///
-/// A gateway that is a service is balanced by the service's rules, except that passing through makes no sense for one.
+/// A gateway that is a service is balanced by the service's rules, except that passing through makes no sense
+/// for one.
 pub(super) fn locate<'a>(
     snapshot: &'a Snapshot,
     reference: &GatewayReference,

@@ -1,8 +1,8 @@
 //! SOCKS5 messages (RFC 1928): bytes to values and back, without I/O.
 //!
-//! Only what a local application needs: no authentication, CONNECT, and all three kinds of address. A `parse` function
-//! takes what was received so far and returns `None` until that is a whole message; it never asks for more than
-//! [`LONGEST_MESSAGE`] bytes.
+//! Only what a local application needs: no authentication, CONNECT, and all three kinds of address. A `parse`
+//! function takes what was received so far and returns `None` until that is a whole message; it never asks
+//! for more than [`LONGEST_MESSAGE`] bytes.
 
 use std::{
     io,
@@ -39,7 +39,8 @@ impl Greeting {
     }
 }
 
-/// Why a first message is not a SOCKS5 greeting. There is no answer to it: the client speaks another protocol.
+/// Why a first message is not a SOCKS5 greeting. There is no answer to it: the client speaks another
+/// protocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub(crate) enum GreetingError {
@@ -221,7 +222,7 @@ mod tests {
         assert_eq!(greeting.answer(), [5, 0xff]);
     }
 
-    // routing#81; the reference answers another version with a request's reply, which such a client cannot read
+    // routing#81: the reference answers with a reply that a client of another version cannot read
     #[test]
     fn other_versions_are_refused() {
         assert_eq!(Greeting::parse(&[4, 1]), Err(GreetingError::Version { version: 4 }));

@@ -16,8 +16,8 @@ pub(super) struct CidrIndex {
 type Length = (bool, Reverse<u8>);
 
 impl CidrIndex {
-    /// The service whose range around `address` ranks highest: those of the client's namespace first, then by prefix
-    /// length, then canonical ones, then the one that came first.
+    /// The service whose range around `address` ranks highest: those of the client's namespace first, then by
+    /// prefix length, then canonical ones, then the one that came first.
     pub(super) fn get(
         &self,
         address: &NetworkAddress,

@@ -6,8 +6,9 @@ use super::{PortMap, Workload};
 
 /// The workloads behind one service; cheap to clone, O(log n) to change.
 ///
-/// Holds every endpoint, fit or not: which are candidates is decided when one is chosen, so that a change of the service's
-/// health policy counts at once. It exists independently of its service: endpoints may be known first.
+/// Holds every endpoint, fit or not: which are candidates is decided when one is chosen, so that a change of
+/// the service's health policy counts at once. It exists independently of its service: endpoints may be known
+/// first.
 #[derive(Clone, Debug, Default)]
 pub struct EndpointTable {
     entries: VectorSync<Endpoint>,

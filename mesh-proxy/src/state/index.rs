@@ -25,7 +25,8 @@ impl<K: Hash + Eq + Clone, T> Index<K, T> {
         self.groups.is_empty()
     }
 
-    /// Replaces an object by its next version, either of which may be absent, under the keys each of them has.
+    /// Replaces an object by its next version, either of which may be absent, under the keys each of them
+    /// has.
     ///
     /// Under keys that both have, the next version takes the place of the old one.
     pub(super) fn replace(

@@ -1,10 +1,12 @@
 //! What the mesh looks like: workloads, services, endpoints and policies, in one immutable [`Snapshot`].
 //!
-//! A [`StateStore`] holds the current snapshot. Sources (a local file, a control plane) describe what happened as
-//! [`Change`]s; [`StateStore::apply`] turns a batch of them into the next snapshot and publishes it in one step. A
-//! connection loads one snapshot and takes every decision from it, so that no decision mixes two states.
+//! A [`StateStore`] holds the current snapshot. Sources (a local file, a control plane) describe what
+//! happened as [`Change`]s; [`StateStore::apply`] turns a batch of them into the next snapshot and publishes
+//! it in one step. A connection loads one snapshot and takes every decision from it, so that no decision
+//! mixes two states.
 //!
-//! Snapshots share structure, so a batch costs what it changes and not what there is, and readers never wait for a writer.
+//! Snapshots share structure, so a batch costs what it changes and not what there is, and readers never wait
+//! for a writer.
 
 mod apply;
 mod change;

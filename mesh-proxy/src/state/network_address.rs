@@ -10,7 +10,8 @@ pub struct NetworkAddress {
 }
 
 impl NetworkAddress {
-    /// Joins a network's name and an address; an IPv4-mapped IPv6 address becomes the IPv4 address it carries.
+    /// Joins a network's name and an address; an IPv4-mapped IPv6 address becomes the IPv4 address it
+    /// carries.
     pub fn new(network: impl Into<Arc<str>>, address: IpAddr) -> Self {
         Self { network: network.into(), address: address.to_canonical() }
     }

@@ -50,8 +50,9 @@ impl Snapshot {
 
     /// The workload that owns an address.
     ///
-    /// Among several, pods that speak HBONE come before other pods, those before other workloads that speak HBONE, and
-    /// among equals the one that came last counts: an address is reused only after its former owner is gone.
+    /// Among several, pods that speak HBONE come before other pods, those before other workloads that speak
+    /// HBONE, and among equals the one that came last counts: an address is reused only after its former
+    /// owner is gone.
     pub fn workload_at(&self, address: &NetworkAddress) -> Option<&Arc<Workload>> {
         self.workloads_by_address.get(address).iter().max_by_key(|workload| {
             let speaks_hbone = workload.protocol == Protocol::Hbone;
@@ -85,10 +86,11 @@ impl Snapshot {
         preferred(self.services_by_hostname.get(hostname), client_namespace)
     }
 
-    /// The service that an address means to a client in `client_namespace`: one with exactly this address, chosen as by
-    /// [`service_by_hostname`](Self::service_by_hostname), or else one with a range around it.
+    /// The service that an address means to a client in `client_namespace`: one with exactly this address,
+    /// chosen as by [`service_by_hostname`](Self::service_by_hostname), or else one with a range around it.
     ///
-    /// Among ranges those of services in the client's namespace come first, then longer prefixes, then canonical services.
+    /// Among ranges those of services in the client's namespace come first, then longer prefixes, then
+    /// canonical services.
     pub fn service_at(
         &self,
         address: &NetworkAddress,
@@ -130,7 +132,8 @@ impl Snapshot {
         self.services.values()
     }
 
-    /// Endpoints that wait for a service not known yet, in no particular order. Costs a look at every service's name.
+    /// Endpoints that wait for a service not known yet, in no particular order. Costs a look at every
+    /// service's name.
     pub fn staged_endpoints(&self) -> impl Iterator<Item = (&ServiceName, &EndpointTable)> {
         self.endpoints.iter().filter(|(name, _)| !self.services.contains_key(*name))
     }
@@ -164,7 +167,8 @@ pub enum AddressOwner<'a> {
     Workload(&'a Arc<Workload>),
 }
 
-/// The service among several with one key that a client means: one in its namespace, or else canonical, or else the first.
+/// The service among several with one key that a client means: one in its namespace, or else canonical, or
+/// else the first.
 fn preferred<'a>(candidates: &'a [Arc<Service>], client_namespace: Option<&str>) -> Option<&'a Arc<Service>> {
     let visible = || candidates.iter().filter(|service| service.is_visible_to(client_namespace));
     visible()

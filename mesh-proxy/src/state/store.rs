@@ -23,7 +23,8 @@ pub struct StateStore {
 impl StateStore {
     /// An empty store that has not heard of anything yet.
     ///
-    /// `local_node` limits [`Snapshot::local_workload`] to workloads on that node; without it all are taken for local.
+    /// `local_node` limits [`Snapshot::local_workload`] to workloads on that node; without it all are taken
+    /// for local.
     pub fn new(local_node: Option<Arc<str>>, missing: MissingPolicy) -> Self {
         let empty = Snapshot::empty(local_node, missing);
         let epoch = watch::Sender::new(empty.epoch());
@@ -37,7 +38,8 @@ impl StateStore {
 
     /// Applies a batch and publishes the result as one snapshot with the next epoch, which is returned.
     ///
-    /// Costs O(changes · log n), and for a batch that touches policies a copy of the list of policies. Nobody sees a state between two changes of a batch.
+    /// Costs O(changes · log n), and for a batch that touches policies a copy of the list of policies. Nobody
+    /// sees a state between two changes of a batch.
     pub fn apply(&self, batch: impl IntoIterator<Item = Change>) -> u64 {
         // A panic elsewhere cannot leave a half-made state behind: only whole snapshots are ever stored.
         let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
@@ -57,7 +59,8 @@ impl StateStore {
         self.epoch.subscribe()
     }
 
-    /// Waits until `find` finds something in the current snapshot, looking again at each new one; `None` after `patience`.
+    /// Waits until `find` finds something in the current snapshot, looking again at each new one; `None`
+    /// after `patience`.
     ///
     /// # Cancel safety
     ///
@@ -97,8 +100,8 @@ impl StateStore {
         self.wait_for(patience, synced).await.ok_or(NotSynced)
     }
 
-    /// Waits for the first sync and for a workload on this node to become known; at once if both are past. Returns the
-    /// snapshot that has it as well.
+    /// Waits for the first sync and for a workload on this node to become known; at once if both are past.
+    /// Returns the snapshot that has it as well.
     ///
     /// # Errors
     ///

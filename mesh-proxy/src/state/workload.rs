@@ -7,7 +7,8 @@ use super::{GatewayReference, PortMap, ServiceName};
 
 /// A workload: something with a service account that sends or receives traffic, usually a pod.
 ///
-/// Trust domain, namespace and service account are fixed at construction, because the identity made of them must agree.
+/// Trust domain, namespace and service account are fixed at construction, because the identity made of them
+/// must agree.
 #[derive(Clone, Debug)]
 pub struct Workload {
     identity: SpiffeId,

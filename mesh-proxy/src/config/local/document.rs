@@ -88,7 +88,8 @@ impl LocalDocument {
         Ok(workloads)
     }
 
-    /// Takes endpoints that are listed with their service for what they amount to: services of their workloads.
+    /// Takes endpoints that are listed with their service for what they amount to: services of their
+    /// workloads.
     fn link(
         &self,
         service: &ServiceDocument,

@@ -14,10 +14,11 @@ use super::{LocalConfig, LocalConfigError};
 
 /// A local configuration file that is read again when it changes.
 ///
-/// The file is looked at twice a second: what its path leads to, when that was modified and how large it is. That notices
-/// every way in which such files are replaced, on every file system: a write in place, a rename over it, and the swap of
-/// a symbolic link in a parent directory by which Kubernetes updates mounted volumes. Change notification misses the
-/// latter unless each directory on the way is watched, and does not exist on some network file systems.
+/// The file is looked at twice a second: what its path leads to, when that was modified and how large it is.
+/// That notices every way in which such files are replaced, on every file system: a write in place, a rename
+/// over it, and the swap of a symbolic link in a parent directory by which Kubernetes updates mounted
+/// volumes. Change notification misses the latter unless each directory on the way is watched, and does not
+/// exist on some network file systems.
 #[derive(Debug)]
 pub struct LocalConfigFile {
     path: Arc<Path>,
@@ -37,8 +38,8 @@ impl LocalConfigFile {
     ///
     /// # Errors
     ///
-    /// If the file cannot be read or its content is not a valid configuration: once per content, so that one mistake makes
-    /// one message. The next call waits for the next change.
+    /// If the file cannot be read or its content is not a valid configuration: once per content, so that one
+    /// mistake makes one message. The next call waits for the next change.
     ///
     /// # Cancel safety
     ///
@@ -113,7 +114,8 @@ struct Fingerprint {
     file: (u64, u64),
     size: u64,
     modified: Option<SystemTime>,
-    /// Set for a file that was modified just now: a second write within the clock's granularity would not show.
+    /// Set for a file that was modified just now: a second write within the clock's granularity would not
+    /// show.
     fresh: bool,
 }
 

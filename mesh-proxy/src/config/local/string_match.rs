@@ -6,7 +6,8 @@ use serde::{
     ser::{Serialize, SerializeTupleVariant, Serializer},
 };
 
-/// A way to match a string. Written as Istio's node proxy does: `!Exact text` in YAML, `{"Exact": "text"}` in JSON.
+/// A way to match a string. Written as Istio's node proxy does: `!Exact text` in YAML, `{"Exact": "text"}` in
+/// JSON.
 ///
 /// Read in either form, because files are often written by tools that know no YAML tags.
 #[derive(Clone, Debug)]

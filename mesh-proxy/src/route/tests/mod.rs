@@ -108,7 +108,8 @@ fn resolve(snapshot: &Snapshot, destination: &str) -> Result<Route, RouteError> 
     resolve_from(&client(), snapshot, destination, 1)
 }
 
-/// A route in one line: `hbone HOP AUTHORITY`, `waypoint HOP AUTHORITY`, `tcp ADDRESS`, `passthrough ADDRESS`, or the error.
+/// A route in one line: `hbone HOP AUTHORITY`, `waypoint HOP AUTHORITY`, `tcp ADDRESS`, `passthrough
+/// ADDRESS`, or the error.
 fn shown(route: &Result<Route, RouteError>) -> String {
     match route {
         Ok(Route::Hbone(route)) => {

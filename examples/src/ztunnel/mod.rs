@@ -1,0 +1,101 @@
+//! The node proxy as a program: Istio's environment variables in, a running proxy out.
+
+mod build;
+mod environment;
+mod logging;
+mod node;
+
+use std::{
+    collections::BTreeMap,
+    ffi::OsString,
+    num::NonZeroUsize,
+    process::ExitCode,
+    sync::Arc,
+    thread,
+};
+
+use mesh_proxy::telemetry::Telemetry;
+use rustix::process::{Resource, getrlimit, setrlimit};
+
+use environment::Environment;
+
+const HELP: &str = "\
+usage: ztunnel [proxy | version | help]
+
+  proxy     run the node proxy (the default), configured by environment variables
+  version   print what this binary was built from
+  help      print this text
+";
+
+/// Runs the program with these arguments (without its name) and environment variables.
+pub fn main(
+    arguments: impl IntoIterator<Item = String>,
+    environment: impl IntoIterator<Item = (OsString, OsString)>,
+) -> ExitCode {
+    // What is not text cannot be a value of ours.
+    let environment = environment
+        .into_iter()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+        .collect();
+    match arguments.into_iter().next().as_deref() {
+        // Further arguments, such as the `ztunnel` of Istio's chart, say nothing.
+        None | Some("proxy") => run(&environment),
+        Some("version") => {
+            println!("{}", build::line(environment.get("ISTIO_META_ISTIO_VERSION").map_or("unknown", String::as_str)));
+            ExitCode::SUCCESS
+        }
+        Some("help" | "--help" | "-h") => {
+            print!("{HELP}");
+            ExitCode::SUCCESS
+        }
+        Some(unknown) => {
+            print!("{HELP}");
+            eprintln!("ztunnel: unknown command: {unknown}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Runs a node proxy configured by `environment` until it is ended by a signal. Call it before any thread exists.
+pub fn run(environment: &BTreeMap<String, String>) -> ExitCode {
+    let cpus = thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
+    let environment = match Environment::parse(environment, cpus) {
+        Ok(environment) => environment,
+        Err(error) => return fail(&node::describe(&error)),
+    };
+    let logging = logging::install(environment.log_levels.clone(), environment.log_format);
+    for warning in &environment.warnings {
+        tracing::warn!("{warning}");
+    }
+    tracing::info!("version: {}", build::line(&environment.istio_version));
+    raise_descriptor_limit();
+    let telemetry = Telemetry::builder()
+        .version(environment.istio_version.clone())
+        .counter("mesh_log_lines_dropped", "Log lines dropped as nobody took those before them.", logging.dropped_lines())
+        .build();
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return fail(&format!("cannot start a runtime: {error}")),
+    };
+    match runtime.block_on(node::serve(environment, logging.handle(), Arc::new(telemetry))) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            drop(logging);
+            fail(&node::describe(&error))
+        }
+    }
+}
+
+fn fail(problem: &str) -> ExitCode {
+    eprintln!("ztunnel: {problem}");
+    ExitCode::FAILURE
+}
+
+/// Each connection takes two descriptors; the usual soft limit of 1,024 is for programs that use `select`.
+fn raise_descriptor_limit() {
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    if let Err(error) = setrlimit(Resource::Nofile, limit) {
+        tracing::warn!(%error, "the limit of open files stays as it is");
+    }
+}

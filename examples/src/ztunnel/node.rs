@@ -1,0 +1,250 @@
+//! A node proxy as a process: the proxy, its sources of state and identities, its endpoints and signals.
+
+use std::{
+    io,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener},
+    sync::Arc,
+};
+
+use mesh_identity::{DevCa, IdentitySource};
+use mesh_proxy::{
+    BuildError, DrainHandle, Proxy, RunError,
+    admin::{
+        self, AdminEndpoint, ConfigDump, Endpoint, MetricsEndpoint, PendingTask, Readiness, ReadinessEndpoint,
+    },
+    config::local::{LocalConfig, LocalConfigError, LocalConfigFile},
+    state::StateStore,
+    telemetry::{Event, Observer, Telemetry, log::LogHandle},
+};
+use rustls::crypto::aws_lc_rs;
+use thiserror::Error;
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    sync::watch,
+    task::JoinSet,
+};
+
+use super::{
+    build,
+    environment::{Environment, LocalSource},
+};
+
+/// Runs a node proxy until it has been told to end and open connections have drained.
+pub(super) async fn serve(
+    environment: Environment,
+    logging: LogHandle,
+    telemetry: Arc<Telemetry>,
+) -> Result<(), ServeError> {
+    let provider = aws_lc_rs::default_provider();
+    let identities: Arc<dyn IdentitySource> = Arc::new(DevCa::new(Arc::new(provider.clone())));
+    let state = Arc::new(StateStore::new(environment.node_name.clone(), environment.missing_policy));
+    let local = environment.workload.clone();
+    let dump = ConfigDump::builder(Arc::clone(&state))
+        .config(environment.view())
+        .version(build::info(&environment.istio_version))
+        .certificates(Arc::clone(&identities), move |snapshot| {
+            snapshot.local_workload(&local).map(|workload| workload.identity().clone()).into_iter().collect()
+        })
+        .build();
+    let node = Node { state, dump: Arc::new(dump), telemetry, readiness: Readiness::new() };
+    let starting = node.readiness.pending("proxy");
+    let synced = node.readiness.pending("state manager");
+
+    let proxy = Proxy::builder(environment.workload.clone(), Arc::clone(&node.state), identities, &provider)
+        .observer(Arc::clone(&node.telemetry) as Arc<dyn Observer>)
+        .settings(environment.settings.clone())
+        .build()?;
+    let ending = Ending { drain: proxy.drain_handle(), readiness: node.readiness.clone() };
+    let endpoints = node.serve_endpoints(&environment, logging, &ending)?;
+    let signals = end_on_signals(ending)?;
+    let source = node.follow(environment.local, synced).await?;
+    drop(starting);
+
+    let result = proxy.run().await;
+    source.abort();
+    signals.abort();
+    // Readiness, metrics and the dump answered until the last connection had ended.
+    endpoints.close().await;
+    Ok(result?)
+}
+
+/// What the parts around the proxy share.
+struct Node {
+    state: Arc<StateStore>,
+    dump: Arc<ConfigDump>,
+    telemetry: Arc<Telemetry>,
+    readiness: Readiness,
+}
+
+impl Node {
+    /// Reads the state of the mesh, and from then on whenever it changes.
+    ///
+    /// What is there at start has to be good: there is nothing to fall back on.
+    async fn follow(&self, source: LocalSource, synced: PendingTask) -> Result<tokio::task::AbortHandle, ServeError> {
+        let file = match source {
+            LocalSource::Text(text) => {
+                self.apply(text.parse().map_err(ServeError::LocalConfig)?);
+                None
+            }
+            LocalSource::File(path) => {
+                let mut file = LocalConfigFile::new(path);
+                self.apply(file.next().await.map_err(ServeError::LocalConfig)?);
+                Some(file)
+            }
+        };
+        drop(synced);
+        let node = Self {
+            state: Arc::clone(&self.state),
+            dump: Arc::clone(&self.dump),
+            telemetry: Arc::clone(&self.telemetry),
+            readiness: self.readiness.clone(),
+        };
+        let following = tokio::spawn(async move {
+            let Some(mut file) = file else { return };
+            loop {
+                match file.next().await {
+                    Ok(config) => {
+                        node.apply(config);
+                        node.telemetry.event(&Event::LocalConfigApplied);
+                    }
+                    Err(error) => node.telemetry.event(&Event::LocalConfigRejected { error: &describe(&error) }),
+                }
+            }
+        });
+        Ok(following.abort_handle())
+    }
+
+    fn apply(&self, config: LocalConfig) {
+        self.dump.replace_static_config(Arc::clone(config.document()));
+        self.state.apply(config.into_changes());
+    }
+
+    fn serve_endpoints(
+        &self,
+        environment: &Environment,
+        logging: LogHandle,
+        ending: &Ending,
+    ) -> Result<Endpoints, ServeError> {
+        let mut endpoints = Endpoints::default();
+        let quit = ending.clone();
+        let admin = AdminEndpoint::new(Arc::clone(&self.dump), logging, move || quit.begin());
+        for address in loopback(environment) {
+            endpoints.serve(SocketAddr::new(address, environment.admin_port), admin.clone())?;
+        }
+        let metrics = MetricsEndpoint::new(Arc::clone(&self.telemetry));
+        endpoints.serve(SocketAddr::new(any(environment), environment.stats_port), metrics)?;
+        let readiness = ReadinessEndpoint::new(self.readiness.clone());
+        endpoints.serve(SocketAddr::new(any(environment), environment.readiness_port), readiness)?;
+        Ok(endpoints)
+    }
+}
+
+fn any(environment: &Environment) -> IpAddr {
+    if environment.ipv6 { Ipv6Addr::UNSPECIFIED.into() } else { Ipv4Addr::UNSPECIFIED.into() }
+}
+
+/// Loopback of both families, unless the kernel or the environment has no IPv6 there.
+fn loopback(environment: &Environment) -> Vec<IpAddr> {
+    let disabled = std::fs::read_to_string("/proc/sys/net/ipv6/conf/lo/disable_ipv6");
+    let ipv6 = environment.ipv6 && disabled.is_ok_and(|value| value.trim() != "1");
+    let mut addresses = vec![Ipv4Addr::LOCALHOST.into()];
+    addresses.extend(ipv6.then_some(IpAddr::from(Ipv6Addr::LOCALHOST)));
+    addresses
+}
+
+/// The administrative servers, until they are closed.
+#[derive(Default)]
+struct Endpoints {
+    servers: JoinSet<()>,
+    closed: watch::Sender<bool>,
+}
+
+impl Endpoints {
+    fn serve(&mut self, address: SocketAddr, endpoint: impl Endpoint) -> Result<(), ServeError> {
+        let listener = TcpListener::bind(address).map_err(|source| ServeError::Listen { address, source })?;
+        let mut closed = self.closed.subscribe();
+        self.servers.spawn(async move {
+            let shutdown = async move { drop(closed.wait_for(|&closed| closed).await) };
+            if let Err(error) = admin::serve(listener, endpoint, shutdown).await {
+                tracing::error!(%address, %error, "administrative endpoint lost");
+            }
+        });
+        Ok(())
+    }
+
+    /// Ends the servers once their open connections have.
+    async fn close(mut self) {
+        self.closed.send_replace(true);
+        while self.servers.join_next().await.is_some() {}
+    }
+}
+
+/// How the process is ended in good order, from wherever.
+#[derive(Clone)]
+struct Ending {
+    drain: DrainHandle,
+    readiness: Readiness,
+}
+
+impl Ending {
+    fn begin(&self) {
+        if !self.drain.is_draining() {
+            tracing::info!("draining");
+        }
+        self.readiness.drain();
+        self.drain.drain();
+    }
+}
+
+/// Ends the process on SIGTERM and SIGINT; a second SIGINT does not wait.
+fn end_on_signals(ending: Ending) -> Result<tokio::task::AbortHandle, ServeError> {
+    let mut terminate = signal(SignalKind::terminate()).map_err(ServeError::Signals)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(ServeError::Signals)?;
+    let handling = tokio::spawn(async move {
+        let mut interrupted = false;
+        loop {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {
+                    if std::mem::replace(&mut interrupted, true) {
+                        std::process::exit(0);
+                    }
+                }
+            }
+            ending.begin();
+        }
+    });
+    Ok(handling.abort_handle())
+}
+
+/// An error with its causes on one line.
+pub(super) fn describe(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    text
+}
+
+/// Why a node proxy cannot run.
+#[derive(Debug, Error)]
+pub(super) enum ServeError {
+    /// The proxy could not be set up.
+    #[error(transparent)]
+    Build(#[from] BuildError),
+    /// An administrative endpoint could not be set up.
+    #[error("cannot listen on {address}")]
+    Listen { address: SocketAddr, source: io::Error },
+    /// The state of the mesh could not be read at start.
+    #[error("local configuration")]
+    LocalConfig(#[source] LocalConfigError),
+    /// The proxy ended by itself.
+    #[error(transparent)]
+    Run(#[from] RunError),
+    /// Signals cannot be handled.
+    #[error("cannot handle signals")]
+    Signals(#[source] io::Error),
+}

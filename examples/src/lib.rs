@@ -1,3 +1,4 @@
 //! Ready binaries built from the suite, and the laboratory in which the demo and the system tests run them.
 
 pub mod lab;
+pub mod ztunnel;

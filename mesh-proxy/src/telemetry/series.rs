@@ -10,7 +10,7 @@ use std::{
 use super::{ConnectionMeta, Direction, ResponseFlag, labels::TrafficLabels};
 
 /// How many pairs of source and destination a shard remembers the series of, before it starts anew.
-const REMEMBERED: usize = 16 * 1024;
+const REMEMBERED: usize = 4096;
 
 /// The counters of all connections that share one set of labels.
 #[derive(Debug)]

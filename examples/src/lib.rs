@@ -1,4 +1,5 @@
 //! Ready binaries built from the suite, and the laboratory in which the demo and the system tests run them.
 
+#[cfg(feature = "dev-ca")]
 pub mod lab;
 pub mod ztunnel;

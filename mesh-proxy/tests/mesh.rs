@@ -11,7 +11,7 @@ use mesh_proxy::{
     state::{Change, Workload},
     telemetry::{DRAIN_TEXT, Direction, ResponseFlag, Transport},
 };
-use support::{CLIENT, CLIENT_ID, CLIENT_TOO, Mesh, PATIENCE, SERVER_ID, Seen, application};
+use support::{CLIENT, CLIENT_ID, CLIENT_TOO, HOSTNAME, Mesh, PATIENCE, SERVER_ID, Seen, VIP, application};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
@@ -306,4 +306,39 @@ async fn an_unknown_address_is_passed_through() {
     let meta = meta.await;
     assert_eq!((meta.transport, meta.destination), (Transport::Tcp, outside.local_addr().unwrap()));
     assert!(meta.destination_workload.is_none());
+}
+
+/// routing#1, routing#80
+#[tokio::test]
+async fn a_service_is_reached_by_address_and_by_name() {
+    let mesh = Mesh::start();
+    let application = application().await;
+    mesh.serve(application.local_addr().unwrap().port());
+    let by_address = mesh.connect(CLIENT, format!("{VIP}:80").parse().unwrap());
+    let ((_stream, reply), _) = tokio::join!(by_address, application.accept());
+    assert_eq!(reply, 0);
+    let ((_stream, reply), _) = tokio::join!(mesh.connect_by_name(HOSTNAME, 80), application.accept());
+    assert_eq!(reply, 0);
+    let services = mesh.client.seen.all().into_iter().filter_map(|seen| match seen {
+        Seen::Opened(meta) => Some(meta.destination_service.unwrap().hostname().to_string()),
+        _ => None,
+    });
+    assert_eq!(services.collect::<Vec<_>>(), [HOSTNAME, HOSTNAME]);
+}
+
+/// routing#5
+#[tokio::test]
+async fn a_port_that_a_service_lacks_is_never_passed_through() {
+    let mesh = Mesh::start();
+    mesh.serve(application().await.local_addr().unwrap().port());
+    let (_stream, reply) = mesh.connect(CLIENT, format!("{VIP}:81").parse().unwrap()).await;
+    assert_eq!(reply, 1, "general failure");
+    assert_eq!(mesh.client.seen.refused().await, format!("no healthy upstream: {VIP}:81"));
+}
+
+#[tokio::test]
+async fn a_name_the_mesh_does_not_know_is_no_host() {
+    let mesh = Mesh::start();
+    let (_stream, reply) = mesh.connect_by_name("unknown.example.org", 80).await;
+    assert_eq!(reply, 4, "host unreachable");
 }

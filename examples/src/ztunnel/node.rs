@@ -6,7 +6,7 @@ use std::{
     sync::Arc,
 };
 
-use mesh_identity::{DevCa, IdentitySource};
+use mesh_identity::IdentitySource;
 use mesh_proxy::{
     BuildError, DrainHandle, Proxy, RunError,
     admin::{
@@ -16,7 +16,7 @@ use mesh_proxy::{
     state::StateStore,
     telemetry::{Event, Observer, Telemetry, log::LogHandle},
 };
-use rustls::crypto::aws_lc_rs;
+use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use thiserror::Error;
 use tokio::{
     signal::unix::{SignalKind, signal},
@@ -36,7 +36,7 @@ pub(super) async fn serve(
     telemetry: Arc<Telemetry>,
 ) -> Result<(), ServeError> {
     let provider = aws_lc_rs::default_provider();
-    let identities: Arc<dyn IdentitySource> = Arc::new(DevCa::new(Arc::new(provider.clone())));
+    let identities = identities(&provider);
     let state = Arc::new(StateStore::new(environment.node_name.clone(), environment.missing_policy));
     let local = environment.workload.clone();
     let dump = ConfigDump::builder(Arc::clone(&state))
@@ -66,6 +66,18 @@ pub(super) async fn serve(
     // Readiness, metrics and the dump answered until the last connection had ended.
     endpoints.close().await;
     Ok(result?)
+}
+
+/// Where identities come from: the development root, as long as there is no client of a certificate authority.
+#[cfg(feature = "dev-ca")]
+fn identities(provider: &CryptoProvider) -> Arc<dyn IdentitySource> {
+    Arc::new(mesh_identity::DevCa::new(Arc::new(provider.clone())))
+}
+
+/// Nowhere: the environment is refused in a program without the development root.
+#[cfg(not(feature = "dev-ca"))]
+fn identities(_: &CryptoProvider) -> Arc<dyn IdentitySource> {
+    Arc::new(mesh_identity::IdentityStore::new(mesh_identity::TrustBundles::new([])))
 }
 
 /// What the parts around the proxy share.

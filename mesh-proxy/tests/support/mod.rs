@@ -15,7 +15,9 @@ use mesh_identity::{
 use mesh_policy::MissingPolicy;
 use mesh_proxy::{
     DrainHandle, ListenAddresses, OriginalSource, Proxy, RunError, Settings,
-    state::{Change, NetworkAddress, Protocol, Service, ServiceName, StateStore, Workload, WorkloadKey},
+    state::{
+        Change, NetworkAddress, PortMap, Protocol, Service, ServiceName, StateStore, Workload, WorkloadKey,
+    },
     telemetry::{ConnectionMeta, ConnectionObserver, Direction, EarlyDenial, Observer, ResponseFlag},
 };
 use tokio::{
@@ -29,6 +31,9 @@ pub(crate) const CLIENT: &str = "127.0.1.1";
 /// A second address of the client workload.
 pub(crate) const CLIENT_TOO: &str = "127.0.1.3";
 pub(crate) const SERVER: &str = "127.0.1.2";
+/// The address of the service that [`Mesh::serve`] adds, and its name.
+pub(crate) const VIP: &str = "192.0.2.80";
+pub(crate) const HOSTNAME: &str = "server.shop.svc.cluster.local";
 pub(crate) const CLIENT_ID: &str = "spiffe://example.org/ns/shop/sa/client";
 pub(crate) const SERVER_ID: &str = "spiffe://example.org/ns/shop/sa/server";
 /// Longer than anything here takes, so that a failure is not a hang.
@@ -57,15 +62,9 @@ impl Mesh {
     pub(crate) fn start_with(adjust: impl FnOnce(Settings) -> Settings) -> Self {
         let authority = Authority::new("example.org");
         let state = Arc::new(StateStore::new(None, MissingPolicy::Deny));
-        let mut changes: Vec<Change> =
-            [workload("client", &[CLIENT, CLIENT_TOO]), workload("server", &[SERVER])]
-                .map(|workload| Change::UpsertWorkload(Arc::new(workload)))
-                .into();
-        let mut service = Service::new(ServiceName::new("shop", "server.shop.svc.cluster.local"), "server");
-        service.vips = vec![NetworkAddress::new("", SERVER.parse().unwrap())];
-        changes.push(Change::UpsertService(Arc::new(service)));
-        changes.push(Change::Synced);
-        state.apply(changes);
+        let workloads = [workload("client", &[CLIENT, CLIENT_TOO]), workload("server", &[SERVER])];
+        let workloads = workloads.map(|workload| Change::UpsertWorkload(Arc::new(workload)));
+        state.apply(workloads.into_iter().chain([Change::Synced]));
 
         let client = Node::start(&authority, &state, "client", CLIENT, 0, settings());
         let port = client.listening.inbound_hbone.unwrap().port();
@@ -75,17 +74,38 @@ impl Mesh {
 
     /// Asks the client's proxy for a connection, as an application at `source` would; the reply comes with it.
     pub(crate) async fn connect(&self, source: &str, to: SocketAddr) -> (TcpStream, u8) {
+        let SocketAddr::V4(to) = to else { panic!("an IPv4 destination") };
+        self.request(source, 1, &to.ip().octets(), to.port()).await
+    }
+
+    /// Makes the server's workload an endpoint of a service, whose port 80 it serves at `port`.
+    pub(crate) fn serve(&self, port: u16) {
+        let name = ServiceName::new("shop", HOSTNAME);
+        let mut service = Service::new(name.clone(), "server");
+        service.vips = vec![NetworkAddress::new("", VIP.parse().unwrap())];
+        service.ports = PortMap::from_iter([(80, port)]);
+        let mut server = workload("server", &[SERVER]);
+        server.services = vec![(name, service.ports.clone())];
+        self.state
+            .apply([Change::UpsertService(Arc::new(service)), Change::UpsertWorkload(Arc::new(server))]);
+    }
+
+    /// The same by the name of a service.
+    pub(crate) async fn connect_by_name(&self, name: &str, port: u16) -> (TcpStream, u8) {
+        let mut address = vec![u8::try_from(name.len()).unwrap()];
+        address.extend(name.bytes());
+        self.request(CLIENT, 3, &address, port).await
+    }
+
+    async fn request(&self, source: &str, kind: u8, address: &[u8], port: u16) -> (TcpStream, u8) {
         let socket = TcpSocket::new_v4().unwrap();
         socket.bind(SocketAddr::new(source.parse().unwrap(), 0)).unwrap();
         let mut stream = socket.connect(self.client.listening.socks5.unwrap()).await.unwrap();
-        let SocketAddr::V4(to) = to else { panic!("an IPv4 destination") };
-        let mut request = vec![5, 1, 0, 1];
-        request.extend(to.ip().octets());
-        request.extend(to.port().to_be_bytes());
         stream.write_all(&[5, 1, 0]).await.unwrap();
         let mut answer = [0; 2];
         stream.read_exact(&mut answer).await.unwrap();
         assert_eq!(answer, [5, 0]);
+        let request = [&[5, 1, 0, kind], address, &port.to_be_bytes()].concat();
         stream.write_all(&request).await.unwrap();
         let mut reply = [0; 10];
         stream.read_exact(&mut reply).await.unwrap();

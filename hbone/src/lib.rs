@@ -12,8 +12,8 @@ pub use self::{
     client::ConnectError,
     connection::{ConnectionError, HandshakeError, Side},
     proto::{
-        Baggage, ConnectRequest, ConnectResponse, Destination, DestinationError, Forwarded, Host, Refusal, ResetReason,
-        TraceId, TraceParent, TraceParentError, WorkloadKind,
+        Baggage, ConnectRequest, ConnectResponse, Destination, DestinationError, Forwarded, Host, Refusal,
+        ResetReason, TraceId, TraceParent, TraceParentError, WorkloadKind,
     },
     tunnel::{RecvHalf, SendHalf, Tunnel, TunnelError},
 };

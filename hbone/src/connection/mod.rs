@@ -8,5 +8,5 @@ pub(crate) mod limits {
     pub(crate) use super::settings::{MAX_FRAME_SIZE_LIMIT, MAX_WINDOW, MIN_FRAME_SIZE_LIMIT};
 }
 
-pub(crate) use self::{error::from_reason, keepalive::KeepaliveDriver, settings::Settings};
 pub use self::error::{ConnectionError, HandshakeError, Side};
+pub(crate) use self::{error::from_reason, keepalive::KeepaliveDriver, settings::Settings};

@@ -129,7 +129,14 @@ where
         let slots = self.keys.get_mut(key)?;
         let dial = slots.dials.iter().position(|dial| *dial == id)?;
         slots.dials.swap_remove(dial);
-        slots.connections.push(Slot { id, connection, active: 0, limit: 1, confirmed: false, idle_since: now });
+        slots.connections.push(Slot {
+            id,
+            connection,
+            active: 0,
+            limit: 1,
+            confirmed: false,
+            idle_since: now,
+        });
         Some(slots.settle(&mut self.next_id))
     }
 
@@ -176,17 +183,24 @@ where
     }
 
     /// Looks whether a connection has been without tunnels for `timeout`, and if so lets it go.
-    pub(super) fn handle_idle_check(&mut self, key: &K, id: ConnectionId, timeout: Duration, now: Instant) -> Idle {
-        let slot = self.keys.get_mut(key).and_then(|slots| slots.connections.iter().find(|slot| slot.id == id));
-        match slot {
-            Some(slot) if slot.active > 0 => Idle::CheckAt(now + timeout),
-            Some(slot) if slot.idle_since + timeout > now => Idle::CheckAt(slot.idle_since + timeout),
-            Some(_) => {
-                self.handle_closed(key, id);
-                Idle::Expired
-            }
-            None => Idle::Expired,
+    pub(super) fn handle_idle_check(
+        &mut self,
+        key: &K,
+        id: ConnectionId,
+        timeout: Duration,
+        now: Instant,
+    ) -> Idle {
+        let Some(slots) = self.keys.get(key) else { return Idle::Expired };
+        let Some(slot) = slots.connections.iter().find(|slot| slot.id == id) else { return Idle::Expired };
+        // Who waits although it is free may yet have to take it.
+        if slot.active > 0 || !slots.waiters.is_empty() {
+            return Idle::CheckAt(now + timeout);
         }
+        if slot.idle_since + timeout > now {
+            return Idle::CheckAt(slot.idle_since + timeout);
+        }
+        self.handle_closed(key, id);
+        Idle::Expired
     }
 
     /// Lets go of all connections of the keys that `keep` does not want; yields those who waited for one.
@@ -280,7 +294,8 @@ impl<C: Clone, W> Slots<C, W> {
     }
 
     fn take_free(&mut self, avoid: Option<ConnectionId>) -> Option<C> {
-        let slot = self.connections.iter_mut().find(|slot| slot.active < slot.limit && Some(slot.id) != avoid)?;
+        let slot =
+            self.connections.iter_mut().find(|slot| slot.active < slot.limit && Some(slot.id) != avoid)?;
         slot.active += 1;
         Some(slot.connection.clone())
     }

@@ -113,7 +113,8 @@ impl Default for Builder {
 
 impl fmt::Debug for Builder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Config { limits, idle_timeout, connect_timeout, response_timeout, client, spawn: _ } = &self.config;
+        let Config { limits, idle_timeout, connect_timeout, response_timeout, client, spawn: _ } =
+            &self.config;
         f.debug_struct("Builder")
             .field("limits", limits)
             .field("idle_timeout", idle_timeout)

@@ -36,7 +36,8 @@ where
     C::Error: Send + Sync + 'static,
     C::Future: Send,
 {
-    let dialed = timeout(config.connect_timeout, dial(connector, registration.key.clone(), &config.client)).await;
+    let dialed =
+        timeout(config.connect_timeout, dial(connector, registration.key.clone(), &config.client)).await;
     let failure = match dialed {
         Ok(Ok((send, connection))) => {
             if registration.open(send) {

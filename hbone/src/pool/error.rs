@@ -47,7 +47,9 @@ impl<E> PoolError<E> {
         match self {
             Self::Aborted | Self::Busy | Self::Draining | Self::Evicted => Side::Local,
             Self::Connect(error) => error.side(),
-            Self::ConnectTimeout(_) | Self::Dial(_) | Self::Handshake(_) | Self::ResponseTimeout(_) => Side::Peer,
+            Self::ConnectTimeout(_) | Self::Dial(_) | Self::Handshake(_) | Self::ResponseTimeout(_) => {
+                Side::Peer
+            }
         }
     }
 

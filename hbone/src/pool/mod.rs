@@ -23,6 +23,7 @@ mod shared;
 
 use std::{
     fmt,
+    future::Future,
     hash::Hash,
     sync::{Arc, atomic::Ordering},
 };
@@ -34,13 +35,13 @@ use tokio::{
 };
 use tower_service::Service;
 
-pub use self::{
-    builder::{Builder, Task},
-    error::PoolError,
-};
 use self::{
     book::{ConnectionId, Ticket, WaitRefusal},
     shared::{Place, Shared, fail, place},
+};
+pub use self::{
+    builder::{Builder, Task},
+    error::PoolError,
 };
 use crate::{client::ConnectError, proto::ConnectRequest, tunnel::Tunnel};
 
@@ -76,41 +77,13 @@ where
     ///
     /// Dropping the future takes the request back; the peer may have acted on it. A dial goes on, and its connection
     /// stays for the next.
-    pub async fn connect(&self, key: K, request: ConnectRequest) -> Result<Tunnel, PoolError<C::Error>> {
-        let limit = self.shared.config.response_timeout;
-        let mut unsent = 0;
-        let mut avoid = None;
-        loop {
-            let (connection, permit) = self.place(&key, avoid).await?;
-            let opening = match connection.send.open(&request, permit) {
-                Ok(opening) => opening,
-                Err(error) => {
-                    unsent += 1;
-                    if !error.is_retryable() || unsent == MAX_UNSENT {
-                        return Err(PoolError::Connect(error));
-                    }
-                    self.shared.closed(&key, connection.id);
-                    continue;
-                }
-            };
-            let answer = timeout(limit, opening).await.map_err(|_elapsed| PoolError::ResponseTimeout(limit))?;
-            // Settings come before any answer. A peer that takes one tunnel is told from one that has not said so yet
-            // only by this.
-            if !connection.answered.load(Ordering::Relaxed) && !connection.answered.swap(true, Ordering::Relaxed) {
-                self.shared.limited(&key, connection.id, connection.send.peer_limit());
-            }
-            let error = match answer {
-                Ok(tunnel) => return Ok(tunnel),
-                Err(error) => error,
-            };
-            if matches!(error, ConnectError::GoAway(_) | ConnectError::Lost(_)) {
-                self.shared.closed(&key, connection.id);
-            }
-            if !error.is_retryable() || avoid.is_some() {
-                return Err(PoolError::Connect(error));
-            }
-            avoid = Some(connection.id);
-        }
+    // Says `Send` itself, for what the compiler finds out about an `async fn` does not hold for keys with lifetimes.
+    pub fn connect(
+        &self,
+        key: K,
+        request: ConnectRequest,
+    ) -> impl Future<Output = Result<Tunnel, PoolError<C::Error>>> + Send {
+        self.open(key, request)
     }
 
     /// Lets go of the connections for `key`, whose peer is known to be gone: nothing new is sent on them, and each
@@ -138,12 +111,48 @@ where
         self.shared.book().connections()
     }
 
+    async fn open(&self, key: K, request: ConnectRequest) -> Result<Tunnel, PoolError<C::Error>> {
+        let limit = self.shared.config.response_timeout;
+        let mut unsent = 0;
+        let mut avoid = None;
+        loop {
+            let (connection, permit) = self.place(&key, avoid).await?;
+            let opening = match connection.send.open(&request, permit) {
+                Ok(opening) => opening,
+                Err(error) => {
+                    unsent += 1;
+                    if !error.is_retryable() || unsent == MAX_UNSENT {
+                        return Err(PoolError::Connect(error));
+                    }
+                    self.shared.closed(&key, connection.id);
+                    continue;
+                }
+            };
+            let answer =
+                timeout(limit, opening).await.map_err(|_elapsed| PoolError::ResponseTimeout(limit))?;
+            // Settings come before any answer. A peer that takes one tunnel is told from one that has not said so yet
+            // only by this.
+            if !connection.answered.load(Ordering::Relaxed)
+                && !connection.answered.swap(true, Ordering::Relaxed)
+            {
+                self.shared.limited(&key, connection.id, connection.send.peer_limit());
+            }
+            let error = match answer {
+                Ok(tunnel) => return Ok(tunnel),
+                Err(error) => error,
+            };
+            if matches!(error, ConnectError::GoAway(_) | ConnectError::Lost(_)) {
+                self.shared.closed(&key, connection.id);
+            }
+            if !error.is_retryable() || avoid.is_some() {
+                return Err(PoolError::Connect(error));
+            }
+            avoid = Some(connection.id);
+        }
+    }
+
     /// Finds a place on a connection, waiting for one to be dialled or to become free.
-    async fn place(
-        &self,
-        key: &K,
-        avoid: Option<ConnectionId>,
-    ) -> Result<Place<K, C>, PoolError<C::Error>> {
+    async fn place(&self, key: &K, avoid: Option<ConnectionId>) -> Result<Place<K, C>, PoolError<C::Error>> {
         let (ticket, dial, receiver) = {
             let mut book = self.shared.book();
             if let Some(connection) = book.checkout(key, avoid) {

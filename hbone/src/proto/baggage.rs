@@ -60,11 +60,12 @@ impl Baggage {
     pub fn from_lines<'a>(lines: impl IntoIterator<Item = &'a str>) -> Self {
         let mut baggage = Self::default();
         let mut bytes_left = MAX_BYTES;
-        let members = lines.into_iter().flat_map(|line| line.split(',')).take(MAX_MEMBERS).take_while(|member| {
-            let fits = member.len() < bytes_left;
-            bytes_left = bytes_left.saturating_sub(member.len() + 1);
-            fits
-        });
+        let members =
+            lines.into_iter().flat_map(|line| line.split(',')).take(MAX_MEMBERS).take_while(|member| {
+                let fits = member.len() < bytes_left;
+                bytes_left = bytes_left.saturating_sub(member.len() + 1);
+                fits
+            });
         for member in members {
             // Properties follow a semicolon; none is defined for these keys.
             let pair = member.split(';').next().unwrap_or_default();
@@ -242,7 +243,9 @@ fn percent_decode(value: &str) -> Result<String, Utf8Error> {
     let mut rest = value.as_bytes();
     while let Some((&byte, tail)) = rest.split_first() {
         let escaped = match (byte, tail) {
-            (b'%', [high, low, tail @ ..]) => hex_digit(*high).zip(hex_digit(*low)).map(|digits| (digits, tail)),
+            (b'%', [high, low, tail @ ..]) => {
+                hex_digit(*high).zip(hex_digit(*low)).map(|digits| (digits, tail))
+            }
             _ => None,
         };
         match escaped {
@@ -329,7 +332,8 @@ mod tests {
     // hbone#33
     #[test]
     fn white_space_properties_and_several_lines_are_read() {
-        let lines = [" k8s.namespace.name = shop ;ttl=1; secret ,\tservice.name=cart", "unknown=1,cloud.region=a=b"];
+        let lines =
+            [" k8s.namespace.name = shop ;ttl=1; secret ,\tservice.name=cart", "unknown=1,cloud.region=a=b"];
         let baggage = Baggage::from_lines(lines);
         assert_eq!(baggage.namespace(), Some("shop"));
         assert_eq!(baggage.service_name(), Some("cart"));
@@ -338,7 +342,8 @@ mod tests {
 
     #[test]
     fn last_of_equal_members_counts() {
-        let baggage = Baggage::from_lines(["k8s.pod.name=a", "k8s.job.name=b,cloud.region=x", "cloud.region="]);
+        let baggage =
+            Baggage::from_lines(["k8s.pod.name=a", "k8s.job.name=b,cloud.region=x", "cloud.region="]);
         assert_eq!(baggage.workload_name(), Some("b"));
         assert_eq!(baggage.region(), None);
     }
@@ -355,7 +360,10 @@ mod tests {
     #[test]
     fn values_outside_the_grammar_are_encoded() {
         let baggage = Baggage::new().with_service_name("a,b;c %é\n").with_zone("plain");
-        assert_eq!(baggage.to_string(), "service.name=a%2Cb%3Bc%20%25%C3%A9%0A,cloud.availability_zone=plain");
+        assert_eq!(
+            baggage.to_string(),
+            "service.name=a%2Cb%3Bc%20%25%C3%A9%0A,cloud.availability_zone=plain"
+        );
     }
 
     #[test]

@@ -218,8 +218,20 @@ mod tests {
     fn other_hosts_are_refused() {
         let long = format!("{}:80", "a.".repeat(130));
         let hosts = [
-            ":80", ".:80", "a..b:80", "user@example.org:80", "2001:db8::7:80", "[192.0.2.7]:80", "[::1%eth0]:80",
-            "[::1:80", "exa mple.org:80", "example.org/:80", "192.0.2.256:80", "192.0.2:80", "ex%41mple.org:80", &long,
+            ":80",
+            ".:80",
+            "a..b:80",
+            "user@example.org:80",
+            "2001:db8::7:80",
+            "[192.0.2.7]:80",
+            "[::1%eth0]:80",
+            "[::1:80",
+            "exa mple.org:80",
+            "example.org/:80",
+            "192.0.2.256:80",
+            "192.0.2:80",
+            "ex%41mple.org:80",
+            &long,
         ];
         for text in hosts {
             assert_eq!(parse(text), Err(DestinationError::Host), "{text:?}");

@@ -30,7 +30,8 @@ impl Forwarded {
     ///
     /// A host that is empty or not visible ASCII is left out.
     pub fn with_host(self, host: impl Into<Arc<str>>) -> Self {
-        let is_visible = |host: &Arc<str>| !host.is_empty() && host.bytes().all(|byte| byte.is_ascii_graphic());
+        let is_visible =
+            |host: &Arc<str>| !host.is_empty() && host.bytes().all(|byte| byte.is_ascii_graphic());
         Self { host: Some(host.into()).filter(is_visible), ..self }
     }
 
@@ -146,9 +147,10 @@ fn unquote(value: &str) -> Arc<str> {
         return quoted.into();
     }
     let mut chars = quoted.chars();
-    let unescaped: String =
-        std::iter::from_fn(|| chars.next().map(|char| if char == '\\' { chars.next().unwrap_or(char) } else { char }))
-            .collect();
+    let unescaped: String = std::iter::from_fn(|| {
+        chars.next().map(|char| if char == '\\' { chars.next().unwrap_or(char) } else { char })
+    })
+    .collect();
     unescaped.into()
 }
 
@@ -213,7 +215,9 @@ mod tests {
     // hbone#32
     #[test]
     fn malformed_values_are_skipped() {
-        for text in ["", ";;,,=", "for", "for=", "for=unknown", "for=_hidden", "host=", "host=\"\"", "host=\"", "=x"] {
+        for text in
+            ["", ";;,,=", "for", "for=", "for=unknown", "for=_hidden", "host=", "host=\"\"", "host=\"", "=x"]
+        {
             let forwarded = Forwarded::from_lines([text]);
             assert_eq!(forwarded.source(), None, "{text:?}");
             assert!(forwarded.host().is_none_or(|host| host == "\""), "{text:?}");

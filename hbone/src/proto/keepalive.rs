@@ -95,7 +95,12 @@ mod tests {
         let pinged = State::Pinged { until: now + TIMEOUT };
         let table = [
             (State::Waiting { until: past }, Some(Due::Ping), pinged, State::Waiting { until: past }),
-            (State::Waiting { until: later }, None, State::Waiting { until: later }, State::Waiting { until: later }),
+            (
+                State::Waiting { until: later },
+                None,
+                State::Waiting { until: later },
+                State::Waiting { until: later },
+            ),
             (State::Pinged { until: past }, Some(Due::Expire), State::Expired, waiting),
             (State::Pinged { until: later }, None, State::Pinged { until: later }, waiting),
             (State::Expired, None, State::Expired, State::Expired),

@@ -69,7 +69,8 @@ impl ConnectRequest {
             (header::FORWARDED_NETWORK, &self.forwarded_network),
         ];
         // Room for the four, since growing moves them.
-        let mut headers = if self.headers.is_empty() { HeaderMap::with_capacity(4) } else { self.headers.clone() };
+        let mut headers =
+            if self.headers.is_empty() { HeaderMap::with_capacity(4) } else { self.headers.clone() };
         for (name, value) in named {
             if let Some(value) = value {
                 headers.insert(name, value.clone());

@@ -50,7 +50,8 @@ impl FromStr for TraceParent {
     /// Accepts what §3.2 defines; of a version above 00 the part that version 00 has.
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let mut fields = text.split('-');
-        let mut field = |digits| fields.next().and_then(|field| hex(field, digits)).ok_or(TraceParentError(()));
+        let mut field =
+            |digits| fields.next().and_then(|field| hex(field, digits)).ok_or(TraceParentError(()));
         let version = field(2)?;
         let trace = field(32)?;
         let parent = field(16)?;

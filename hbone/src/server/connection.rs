@@ -90,7 +90,10 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Connection<T> {
                 }
                 Poll::Ready(ended) => {
                     self.inner = None;
-                    return Poll::Ready(ended.and_then(Result::err).map(|error| Err(ConnectionError::from_h2(error))));
+                    let error = ended.and_then(Result::err).map(ConnectionError::from_h2);
+                    // A peer that leaves during a drain does what it was asked to, at whatever moment.
+                    let left = self.deadline.is_some() && matches!(error, Some(ConnectionError::Io(_)));
+                    return Poll::Ready(error.filter(|_| !left).map(Err));
                 }
             }
         }

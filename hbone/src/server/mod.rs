@@ -29,11 +29,11 @@ mod connection;
 mod control;
 mod incoming;
 
+#[cfg(test)]
+pub(crate) use self::builder::MAX_TUNNELS as DEFAULT_MAX_TUNNELS;
 pub use self::{
     builder::{Builder, handshake},
     connection::Connection,
     control::Handle,
     incoming::Incoming,
 };
-#[cfg(test)]
-pub(crate) use self::builder::MAX_TUNNELS as DEFAULT_MAX_TUNNELS;

@@ -1,0 +1,205 @@
+//! Who may send how much, and that tunnels do not stand in each other's way.
+
+mod support;
+
+use std::{future::poll_fn, task::Poll, time::Duration};
+
+use bytes::Bytes;
+use hbone::{RecvHalf, Tunnel, client, server};
+use support::{
+    assert_echoes, echo,
+    frames::{DATA, INITIAL_WINDOW_SIZE, MAX_FRAME_SIZE, WINDOW_UPDATE},
+    pair, request, serve, tunnel, tunnel_to_peer, tunnel_with,
+};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    time::timeout,
+};
+
+const STREAM_WINDOW: usize = 1 << 20;
+
+/// Writes until nothing more is taken for a while; yields how much was.
+async fn fill(tunnel: &mut Tunnel) -> usize {
+    let chunk = vec![0; 64 << 10];
+    let mut taken = 0;
+    while let Ok(written) = timeout(Duration::from_secs(1), tunnel.write(&chunk)).await {
+        taken += written.unwrap();
+    }
+    taken
+}
+
+async fn next(recv: &mut RecvHalf) -> Option<Bytes> {
+    timeout(Duration::from_secs(1), recv.data()).await.ok()?.map(Result::unwrap)
+}
+
+// hbone#57
+#[tokio::test(start_paused = true)]
+async fn credit_is_returned_for_what_was_released_and_nothing_else() {
+    let (mut near, far, _send) = tunnel().await;
+    // The stream's window plus the sender's buffer.
+    let buffered = fill(&mut near).await;
+    assert!(buffered >= STREAM_WINDOW && buffered <= STREAM_WINDOW + (512 << 10), "{buffered}");
+
+    let (mut recv, _half) = far.into_split();
+    let mut received = 0;
+    while let Some(data) = next(&mut recv).await {
+        received += data.len();
+    }
+    assert_eq!(received, STREAM_WINDOW, "receiving alone returns nothing");
+    recv.release(received);
+    let mut more = 0;
+    while let Some(data) = next(&mut recv).await {
+        more += data.len();
+    }
+    assert_eq!(received + more, buffered);
+}
+
+#[tokio::test(start_paused = true)]
+async fn releasing_more_than_received_releases_what_was_received() {
+    let (mut near, far, _send) = tunnel().await;
+    let (mut recv, _half) = far.into_split();
+    recv.release(usize::MAX);
+    near.write_all(b"hello").await.unwrap();
+    assert_eq!(recv.data().await.unwrap().unwrap(), "hello");
+    recv.release(usize::MAX);
+    recv.release(1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn reading_into_buffers_releases_what_was_copied_out() {
+    let (mut near, mut far, _send) = tunnel().await;
+    let sent: usize = 5 * STREAM_WINDOW;
+    let writer = tokio::spawn(async move {
+        near.write_all(&vec![7; sent]).await.unwrap();
+        near.shutdown().await.unwrap();
+        near
+    });
+    let mut buffer = [0; 1000];
+    let mut received = 0;
+    loop {
+        let length = far.read(&mut buffer).await.unwrap();
+        if length == 0 {
+            break;
+        }
+        received += length;
+    }
+    assert_eq!(received, sent);
+    drop(writer.await);
+}
+
+// hbone#20
+#[tokio::test(start_paused = true)]
+async fn any_number_of_stalled_readers_leaves_the_others_alone() {
+    let (send, connection) = pair().await;
+    serve(connection, |incoming| async {
+        match incoming.destination().port() {
+            // Never reads.
+            1 => {
+                let _tunnel = incoming.accept().unwrap();
+                std::future::pending::<()>().await;
+            }
+            _ => echo(incoming).await,
+        }
+    });
+    let mut neighbour = send.connect(request()).await.unwrap();
+    let mut stalled = Vec::new();
+    for _ in 0..199 {
+        let destination = hbone::Destination::from_name("example.org", 1).unwrap();
+        let mut tunnel = send.connect(hbone::ConnectRequest::new(destination)).await.unwrap();
+        tunnel.write_all(&vec![0; STREAM_WINDOW]).await.unwrap();
+        stalled.push(tunnel);
+    }
+    for _ in 0..10 {
+        timeout(Duration::from_secs(1), assert_echoes(&mut neighbour)).await.expect("stalled as well");
+    }
+}
+
+// hbone#19
+#[tokio::test(start_paused = true)]
+async fn a_hundred_thousand_unread_one_byte_writes_harm_nothing() {
+    let (mut near, mut far, send) = tunnel().await;
+    for _ in 0..100_000 {
+        near.write_all(b"x").await.unwrap();
+    }
+    near.shutdown().await.unwrap();
+    // All of it is on the reader's side before any is read.
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert!(!send.is_closed());
+    let mut received = Vec::new();
+    far.read_to_end(&mut received).await.unwrap();
+    assert_eq!(received.len(), 100_000);
+}
+
+#[tokio::test(start_paused = true)]
+async fn frames_are_at_most_64_kib_long() {
+    let (tunnel, mut peer) =
+        tunnel_to_peer(&[(MAX_FRAME_SIZE, 1 << 20), (INITIAL_WINDOW_SIZE, 1 << 20)]).await;
+    peer.send(WINDOW_UPDATE, 0, 0, &(1u32 << 20).to_be_bytes()).await;
+    let (_recv, mut half) = tunnel.into_split();
+    let sender = tokio::spawn(async move {
+        half.send(Bytes::from(vec![0; 300_000])).await.unwrap();
+        half
+    });
+    let mut received = 0;
+    while received < 300_000 {
+        let frame = peer.next_of(DATA).await;
+        assert!(frame.payload.len() <= 64 << 10, "{}", frame.payload.len());
+        received += frame.payload.len();
+    }
+    drop(sender.await);
+}
+
+// hbone#59
+#[tokio::test(start_paused = true)]
+async fn bulk_is_unharmed_with_any_frame_size() {
+    for frame in [16 << 10, 64 << 10, 1 << 20] {
+        let client = client::Builder::new().max_frame_size(frame);
+        let server = server::Builder::new().max_frame_size(frame);
+        let (near, far, _send) = tunnel_with(client, server).await;
+        let data = Bytes::from((0..8_000_000u32).map(|byte| (byte / 7) as u8).collect::<Vec<_>>());
+        let transfer = |from: Tunnel, data: Bytes| {
+            let (mut recv, mut send) = from.into_split();
+            let sent = data.clone();
+            let sending = async move {
+                send.send(sent).await.unwrap();
+                send.finish().unwrap();
+                send
+            };
+            let receiving = async move {
+                let mut received = Vec::new();
+                while let Some(chunk) = recv.data().await {
+                    let chunk = chunk.unwrap();
+                    recv.release(chunk.len());
+                    received.extend_from_slice(&chunk);
+                }
+                assert!(received == data);
+            };
+            async move { tokio::join!(sending, receiving) }
+        };
+        tokio::join!(transfer(near, data.clone()), transfer(far, data));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn reservation_waits_for_credit_and_is_capped() {
+    let (tunnel, mut peer) = tunnel_to_peer(&[(INITIAL_WINDOW_SIZE, 100)]).await;
+    let (_recv, mut half) = tunnel.into_split();
+    assert_eq!(poll_fn(|cx| half.poll_reserve(cx, usize::MAX)).await.unwrap(), 100);
+    half.send(Bytes::from(vec![0; 100])).await.unwrap();
+    let pending = poll_fn(|cx| Poll::Ready(half.poll_reserve(cx, 10).is_pending())).await;
+    assert!(pending);
+    peer.next_of(DATA).await;
+    peer.send(WINDOW_UPDATE, 0, 1, &7u32.to_be_bytes()).await;
+    assert_eq!(poll_fn(|cx| half.poll_reserve(cx, 10)).await.unwrap(), 7);
+}
+
+#[tokio::test(start_paused = true)]
+async fn part_of_the_data_is_taken_off_when_sent() {
+    let (tunnel, _peer) = tunnel_to_peer(&[(INITIAL_WINDOW_SIZE, 100)]).await;
+    let (_recv, mut half) = tunnel.into_split();
+    let mut data = Bytes::from(vec![0; 150]);
+    assert_eq!(poll_fn(|cx| half.poll_send(cx, &mut data)).await.unwrap(), 100);
+    assert_eq!(data.len(), 50);
+    let mut empty = Bytes::new();
+    assert_eq!(poll_fn(|cx| half.poll_send(cx, &mut empty)).await.unwrap(), 0);
+}

@@ -94,32 +94,28 @@ fn start(
     permit: OwnedSemaphorePermit,
     context: &Arc<WorkerContext>,
 ) {
-    if capture != Capture::InboundHbone {
-        serve(stream, peer, capture, permit, None, context);
-        return;
-    }
-    let place = context.balance.take_place(context.index);
+    let place = context.balance.take_place(context.index, capture);
     if place.worker() == context.index {
-        serve(stream, peer, capture, permit, Some(place), context);
+        serve(stream, peer, capture, permit, place, context);
         return;
     }
     drop(permit);
     // A socket that cannot leave this runtime is lost with its descriptor; there is nobody left to tell.
     let Ok(stream) = stream.into_std() else { return };
-    if let Err(kept) = context.balance.hand_off(Handoff { stream, peer, place }) {
-        receive(Handoff { place: context.balance.place_on(context.index), ..kept }, context);
+    if let Err(kept) = context.balance.hand_off(Handoff { stream, peer, capture, place }) {
+        receive(Handoff { place: context.balance.place_on(context.index, capture), ..kept }, context);
     }
 }
 
 /// Serves a connection that another worker accepted.
 pub(super) fn receive(handoff: Handoff, context: &Arc<WorkerContext>) {
-    let Handoff { stream, peer, place } = handoff;
+    let Handoff { stream, peer, capture, place } = handoff;
     // Over its bound a worker takes no more; the peer sees the close and comes again.
     let Ok(permit) = Arc::clone(&context.capacity).try_acquire_owned() else { return };
     match TcpStream::from_std(stream) {
-        Ok(stream) => serve(stream, peer, Capture::InboundHbone, permit, Some(place), context),
+        Ok(stream) => serve(stream, peer, capture, permit, place, context),
         Err(error) => {
-            context.observer.event(&Event::AcceptFailed { direction: Direction::Inbound, error: &error })
+            context.observer.event(&Event::AcceptFailed { direction: capture.direction(), error: &error })
         }
     }
 }
@@ -129,7 +125,7 @@ fn serve(
     peer: SocketAddr,
     capture: Capture,
     permit: OwnedSemaphorePermit,
-    place: Option<Place>,
+    place: Place,
     context: &Arc<WorkerContext>,
 ) {
     let open = SocketRecord::open(Arc::clone(&context.observer), capture.direction());

@@ -8,18 +8,21 @@ use std::{
 
 use tokio::sync::mpsc;
 
+use super::Capture;
+
 /// Sockets on their way to a worker; beyond it the accepting worker keeps what it accepts.
 const HANDOFF_QUEUE: usize = 256;
 
-/// An accepted HBONE connection on its way to the worker that will serve it.
+/// An accepted connection on its way to the worker that will serve it.
 #[derive(Debug)]
 pub(crate) struct Handoff {
     pub(crate) stream: TcpStream,
     pub(crate) peer: SocketAddr,
+    pub(crate) capture: Capture,
     pub(crate) place: Place,
 }
 
-/// What the workers know of each other: how many HBONE connections each serves, and how to give it one more.
+/// What the workers know of each other: how many connections each serves, and how to give it one more.
 #[derive(Clone, Debug)]
 pub(crate) struct Balance {
     seats: Arc<[Seat]>,
@@ -27,8 +30,19 @@ pub(crate) struct Balance {
 
 #[derive(Debug)]
 struct Seat {
-    load: Arc<AtomicUsize>,
+    captured: Arc<AtomicUsize>,
+    hbone: Arc<AtomicUsize>,
     queue: mpsc::Sender<Handoff>,
+}
+
+impl Seat {
+    /// Tunnels share connections, so one HBONE connection is no measure for one of the other kinds.
+    fn load(&self, capture: Capture) -> &Arc<AtomicUsize> {
+        match capture {
+            Capture::InboundHbone => &self.hbone,
+            Capture::InboundPlaintext | Capture::Outbound | Capture::Socks5 => &self.captured,
+        }
+    }
 }
 
 impl Balance {
@@ -37,25 +51,27 @@ impl Balance {
         let (seats, queues): (Vec<_>, Vec<_>) = (0..workers)
             .map(|_| {
                 let (queue, receiver) = mpsc::channel(HANDOFF_QUEUE);
-                (Seat { load: Arc::default(), queue }, receiver)
+                (Seat { captured: Arc::default(), hbone: Arc::default(), queue }, receiver)
             })
             .unzip();
         (Self { seats: seats.into() }, queues)
     }
 
-    /// Takes a place on the least loaded worker, preferring `own` among equals.
+    /// Takes a place for a connection that worker `own` accepted: there, unless another worker serves fewer.
     ///
     /// The place counts from now on, so that connections accepted in one burst spread.
-    pub(crate) fn take_place(&self, own: usize) -> Place {
-        let load =
-            |index: usize| self.seats.get(index).map_or(usize::MAX, |seat| seat.load.load(Ordering::Relaxed));
-        let least = (0..self.seats.len()).min_by_key(|&index| (load(index), index != own)).unwrap_or(own);
-        self.place_on(least)
+    pub(crate) fn take_place(&self, own: usize, capture: Capture) -> Place {
+        let load = |index: usize| {
+            self.seats.get(index).map_or(usize::MAX, |seat| seat.load(capture).load(Ordering::Relaxed))
+        };
+        let least = (0..self.seats.len()).min_by_key(|&index| load(index)).unwrap_or(own);
+        let stays = load(own) <= load(least).saturating_add(slack(capture));
+        self.place_on(if stays { own } else { least }, capture)
     }
 
     /// Takes a place on worker `index`, whatever its load.
-    pub(crate) fn place_on(&self, index: usize) -> Place {
-        let load = self.seats.get(index).map(|seat| Arc::clone(&seat.load)).unwrap_or_default();
+    pub(crate) fn place_on(&self, index: usize, capture: Capture) -> Place {
+        let load = self.seats.get(index).map(|seat| Arc::clone(seat.load(capture))).unwrap_or_default();
         load.fetch_add(1, Ordering::Relaxed);
         Place { worker: index, load }
     }
@@ -66,6 +82,17 @@ impl Balance {
             Some(seat) => seat.queue.try_send(handoff).map_err(|error| error.into_inner()),
             None => Err(handoff),
         }
+    }
+}
+
+/// How many more connections than the least loaded worker one may serve before it gives further ones away.
+///
+/// Giving one away costs a wake-up of another thread, too much for short connections as long as the kernel spreads
+/// them well enough; an HBONE connection lives long and carries many.
+fn slack(capture: Capture) -> usize {
+    match capture {
+        Capture::InboundHbone => 0,
+        Capture::InboundPlaintext | Capture::Outbound | Capture::Socks5 => 1,
     }
 }
 
@@ -96,30 +123,39 @@ mod tests {
     #[test]
     fn the_accepting_worker_keeps_a_connection_among_equals() {
         let (balance, _queues) = Balance::new(3);
-        assert_eq!(balance.take_place(1).worker(), 1);
+        assert_eq!(balance.take_place(1, Capture::InboundHbone).worker(), 1);
     }
 
     #[test]
-    fn a_burst_spreads_evenly() {
+    fn a_burst_of_hbone_connections_spreads_evenly() {
         let (balance, _queues) = Balance::new(3);
-        let places: Vec<_> = (0..9).map(|_| balance.take_place(0)).collect();
+        let places: Vec<_> = (0..9).map(|_| balance.take_place(0, Capture::InboundHbone)).collect();
         for worker in 0..3 {
             assert_eq!(places.iter().filter(|place| place.worker() == worker).count(), 3);
         }
         drop(places);
-        assert_eq!(balance.take_place(2).worker(), 2);
+        assert_eq!(balance.take_place(2, Capture::InboundHbone).worker(), 2);
+    }
+
+    #[test]
+    fn eight_captured_connections_load_no_worker_of_two_beyond_five() {
+        let (balance, _queues) = Balance::new(2);
+        let places: Vec<_> = (0..8).map(|_| balance.take_place(0, Capture::Outbound)).collect();
+        assert_eq!(places.iter().filter(|place| place.worker() == 0).count(), 5);
+        assert_eq!(balance.take_place(1, Capture::InboundHbone).worker(), 1);
     }
 
     #[tokio::test]
     async fn a_gone_worker_gives_the_connection_back() {
         let (balance, queues) = Balance::new(2);
         drop(queues);
-        let _busy = balance.place_on(0);
+        let capture = Capture::InboundHbone;
+        let _busy = balance.place_on(0, capture);
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let stream = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let peer = stream.peer_addr().unwrap();
-        let place = balance.take_place(0);
+        let place = balance.take_place(0, capture);
         assert_eq!(place.worker(), 1);
-        assert!(balance.hand_off(Handoff { stream, peer, place }).is_err());
+        assert!(balance.hand_off(Handoff { stream, peer, capture, place }).is_err());
     }
 }

@@ -24,6 +24,7 @@ mod enter;
 mod exec;
 mod host;
 mod http;
+pub mod load;
 mod measure;
 mod mesh_file;
 mod metric;

@@ -4,7 +4,6 @@
 //! does not allow. It takes the usual arguments: filters, `--exact`, `--skip`, `--list`.
 
 #![expect(
-    clippy::expect_used,
     clippy::indexing_slicing,
     clippy::unwrap_used,
     reason = "a test, though not one the lints recognise as such"

@@ -14,7 +14,7 @@ use mesh_identity::{
 };
 use mesh_policy::MissingPolicy;
 use mesh_proxy::{
-    DrainHandle, ListenAddresses, OriginalSource, Proxy, RunError, Settings,
+    BuildError, DrainHandle, ListenAddresses, OriginalSource, Proxy, RunError, Settings,
     state::{
         Change, NetworkAddress, PortMap, Protocol, Service, ServiceName, StateStore, Workload, WorkloadKey,
     },
@@ -66,10 +66,17 @@ impl Mesh {
         let workloads = workloads.map(|workload| Change::UpsertWorkload(Arc::new(workload)));
         state.apply(workloads.into_iter().chain([Change::Synced]));
 
-        let client = Node::start(&authority, &state, "client", CLIENT, 0, settings());
-        let port = client.listening.inbound_hbone.unwrap().port();
-        let server = Node::start(&authority, &state, "server", SERVER, port, adjust(settings()));
-        Self { state, client, server }
+        let for_server = adjust(settings());
+        loop {
+            let client = Parts::build(&authority, &state, "client", CLIENT, 0, settings()).unwrap();
+            // Proxies accept HBONE where their peers do; somebody may have this port on the other address already.
+            let port = client.proxy.listening().inbound_hbone.unwrap().port();
+            match Parts::build(&authority, &state, "server", SERVER, port, for_server.clone()) {
+                Ok(server) => return Self { state, client: client.run(), server: server.run() },
+                Err(BuildError::Listen(_)) => {}
+                Err(error) => panic!("{error}"),
+            }
+        }
     }
 
     /// Asks the client's proxy for a connection, as an application at `source` would; the reply comes with it.
@@ -121,15 +128,21 @@ impl Mesh {
     }
 }
 
-impl Node {
-    fn start(
+/// A proxy that does not run yet.
+struct Parts {
+    proxy: Proxy,
+    seen: Arc<Recorder>,
+}
+
+impl Parts {
+    fn build(
         authority: &Authority,
         state: &Arc<StateStore>,
         name: &str,
         ip: &str,
         hbone_port: u16,
         settings: Settings,
-    ) -> Self {
+    ) -> Result<Self, BuildError> {
         let at = |port| Some(SocketAddr::new(ip.parse().unwrap(), port));
         let seen = Arc::new(Recorder::default());
         let id = format!("spiffe://example.org/ns/shop/sa/{name}");
@@ -142,10 +155,14 @@ impl Node {
                 inbound_hbone: at(hbone_port),
                 socks5: at(0),
             }))
-            .build()
-            .unwrap();
+            .build()?;
+        Ok(Self { proxy, seen })
+    }
+
+    fn run(self) -> Node {
+        let Self { proxy, seen } = self;
         let (listening, drain) = (proxy.listening(), proxy.drain_handle());
-        Self { listening, drain, seen, running: tokio::spawn(proxy.run()) }
+        Node { listening, drain, seen, running: tokio::spawn(proxy.run()) }
     }
 }
 

@@ -102,9 +102,9 @@ fn own_hostname(workload: &Workload) -> Vec<ServiceName> {
     vec![ServiceName::new(Arc::clone(workload.namespace()), Arc::clone(&workload.hostname))]
 }
 
-/// The key of a workload on this node; a proxy that does not know its node takes every workload for local.
+/// The key of a workload that may be on this node: unless both nodes are known and differ, it may.
 fn local_key(workload: &Workload, local_node: Option<&str>) -> Vec<WorkloadKey> {
-    if local_node.is_some_and(|node| node != &*workload.node) {
+    if local_node.is_some_and(|node| !workload.node.is_empty() && node != &*workload.node) {
         return Vec::new();
     }
     vec![WorkloadKey {

@@ -23,8 +23,7 @@ pub struct StateStore {
 impl StateStore {
     /// An empty store that has not heard of anything yet.
     ///
-    /// `local_node` limits [`Snapshot::local_workload`] to workloads on that node; without it all are taken
-    /// for local.
+    /// `local_node` keeps workloads that are known to be on another node out of [`Snapshot::local_workload`].
     pub fn new(local_node: Option<Arc<str>>, missing: MissingPolicy) -> Self {
         let empty = Snapshot::empty(local_node, missing);
         let epoch = watch::Sender::new(empty.epoch());

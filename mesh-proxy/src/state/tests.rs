@@ -327,3 +327,22 @@ async fn waiting_for_the_first_sync_ends_with_it() {
     store.apply([Change::Synced]);
     assert!(store.wait_until_synced(Duration::ZERO).await.is_ok());
 }
+
+#[test]
+fn a_workload_of_another_node_is_not_local() {
+    let store = store();
+    let key = |name: &str| WorkloadKey {
+        name: name.into(),
+        namespace: "shop".into(),
+        service_account: "cart".into(),
+    };
+    for (name, node) in [("here", "n1"), ("anywhere", ""), ("elsewhere", "n2")] {
+        let mut workload = Workload::new(name, "", "shop", "cart").unwrap();
+        workload.name = name.into();
+        workload.node = node.into();
+        store.apply([Change::UpsertWorkload(Arc::new(workload))]);
+    }
+    let snapshot = store.load();
+    let is_local = |name| snapshot.local_workload(&key(name)).is_some();
+    assert_eq!(["here", "anywhere", "elsewhere"].map(is_local), [true, true, false]);
+}

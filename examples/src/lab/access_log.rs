@@ -11,7 +11,9 @@ pub struct AccessRecord {
 impl AccessRecord {
     /// Reads a line; anything but an access event is `None`.
     pub fn parse(line: &str) -> Option<Self> {
-        let [_time, level, "access", message, fields] = *line.split('\t').collect::<Vec<_>>() else { return None };
+        let [_time, level, "access", message, fields] = *line.split('\t').collect::<Vec<_>>() else {
+            return None;
+        };
         Some(Self { level: level.to_owned(), message: message.to_owned(), fields: parse_fields(fields)? })
     }
 
@@ -86,7 +88,11 @@ mod tests {
 
     #[test]
     fn other_lines_are_passed_over() {
-        for line in ["", "2026-01-01T00:00:00Z\tinfo\tproxy\tready\t", "2026-01-01T00:00:00Z\tinfo\taccess\tx\ty=\"cut"] {
+        for line in [
+            "",
+            "2026-01-01T00:00:00Z\tinfo\tproxy\tready\t",
+            "2026-01-01T00:00:00Z\tinfo\taccess\tx\ty=\"cut",
+        ] {
             assert_eq!(AccessRecord::parse(line), None, "{line}");
         }
     }

@@ -45,7 +45,9 @@ impl App {
     pub fn serve(listener: TcpListener, behaviour: Behaviour) -> io::Result<Self> {
         let app = Self { port: listener.local_addr()?.port(), listener, visits: Arc::default() };
         let (listener, visits) = (app.listener.try_clone()?, Arc::clone(&app.visits));
-        thread::Builder::new().name("lab-app".to_owned()).spawn(move || accept_all(&listener, behaviour, &visits))?;
+        thread::Builder::new()
+            .name("lab-app".to_owned())
+            .spawn(move || accept_all(&listener, behaviour, &visits))?;
         Ok(app)
     }
 
@@ -147,11 +149,14 @@ fn serve(stream: &TcpStream, behaviour: Behaviour, received: &mut Tally) -> io::
             read_to_end(stream, received)?;
             let mut writer = stream;
             write!(writer, "{}", received.bytes())?;
+            stream.shutdown(Shutdown::Write)
         }
-        Behaviour::Echo => echo(stream, received)?,
-        Behaviour::Exchange { bytes } => exchange(stream, bytes, received)?,
+        Behaviour::Echo => {
+            echo(stream, received)?;
+            stream.shutdown(Shutdown::Write)
+        }
+        Behaviour::Exchange { bytes } => exchange(stream, bytes, received),
     }
-    stream.shutdown(Shutdown::Write)
 }
 
 fn echo(mut stream: &TcpStream, received: &mut Tally) -> io::Result<()> {

@@ -63,7 +63,10 @@ pub fn enter() -> Result<Workspace, EnterError> {
         Privilege::UserNamespace
     };
     // Without this, what is mounted below would show outside.
-    refused_at(Step::Mount, mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>))?;
+    refused_at(
+        Step::Mount,
+        mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>),
+    )?;
     Ok(Workspace { privilege, scratch: mount_scratch()? })
 }
 
@@ -135,5 +138,9 @@ fn refused_at(step: Step, result: nix::Result<()>) -> Result<(), EnterError> {
 }
 
 fn refusal(step: Step, errno: Errno) -> EnterError {
-    EnterError::Refused { step, refusal: Refusal::diagnose(errno, &SystemFacts::read()), source: errno.into() }
+    EnterError::Refused {
+        step,
+        refusal: Refusal::diagnose(errno, &SystemFacts::read()),
+        source: errno.into(),
+    }
 }

@@ -63,7 +63,11 @@ pub fn round_trips(mut stream: TcpStream, duration: Duration) -> io::Result<Late
     times.sort_unstable();
     let at = |share: usize| times.get(times.len() * share / 100).or_else(|| times.last()).copied();
     let missing = || io::Error::from(io::ErrorKind::TimedOut);
-    Ok(Latency { round_trips: times.len(), p50: at(50).ok_or_else(missing)?, p99: at(99).ok_or_else(missing)? })
+    Ok(Latency {
+        round_trips: times.len(),
+        p50: at(50).ok_or_else(missing)?,
+        p99: at(99).ok_or_else(missing)?,
+    })
 }
 
 /// Sends as much as fits into `duration` to a counting application, until it has said how much arrived.

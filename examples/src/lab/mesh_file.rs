@@ -82,7 +82,11 @@ pub struct Pod {
 impl Pod {
     /// A pod.
     pub fn new(namespace: &str, name: &str, addresses: impl IntoIterator<Item = IpAddr>) -> Self {
-        Self { name: name.to_owned(), namespace: namespace.to_owned(), addresses: addresses.into_iter().collect() }
+        Self {
+            name: name.to_owned(),
+            namespace: namespace.to_owned(),
+            addresses: addresses.into_iter().collect(),
+        }
     }
 
     /// Its SPIFFE ID.
@@ -120,7 +124,8 @@ impl Pod {
         let memberships: Vec<_> = services.iter().filter(|service| service.backend == *name).collect();
         let _ = writeln!(yaml, "  services:{}", if memberships.is_empty() { " {}" } else { "" });
         for service in memberships {
-            let _ = writeln!(yaml, "    \"{}/{}\": {}", service.namespace, service.hostname(), service.ports());
+            let _ =
+                writeln!(yaml, "    \"{}/{}\": {}", service.namespace, service.hostname(), service.ports());
         }
     }
 }
@@ -169,7 +174,8 @@ mod tests {
 
     #[test]
     fn the_file_says_what_was_added() {
-        let server = Pod::new("default", "server", ["192.0.2.20".parse().unwrap(), "2001:db8::14".parse().unwrap()]);
+        let server =
+            Pod::new("default", "server", ["192.0.2.20".parse().unwrap(), "2001:db8::14".parse().unwrap()]);
         assert_eq!(server.identity(), "spiffe://cluster.local/ns/default/sa/server");
         assert_eq!(server.proxy_workload_info(), "default/server/server");
         let service = Service {

@@ -34,7 +34,11 @@ impl Metric {
             let (name, value) = label.split_once("=\"")?;
             Some((name.to_owned(), value.trim_end_matches('"').to_owned()))
         });
-        Some(Self { name: name.to_owned(), labels: labels.collect::<Option<_>>()?, value: value.parse().ok()? })
+        Some(Self {
+            name: name.to_owned(),
+            labels: labels.collect::<Option<_>>()?,
+            value: value.parse().ok()?,
+        })
     }
 }
 

@@ -45,7 +45,8 @@ impl Network {
     /// As [`new`](Self::new).
     pub fn host(&self, name: &str, number: u8) -> Result<Host, NetworkError> {
         let namespace = Namespace::new(name).map_err(NetworkError::Namespace)?;
-        let (v4, v6) = (Ipv4Addr::new(192, 0, 2, number), Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, number.into()));
+        let (v4, v6) =
+            (Ipv4Addr::new(192, 0, 2, number), Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, number.into()));
         let cable = format!(
             "link add {name} type veth peer name eth0 netns {path}\nlink set {name} master {BRIDGE} up\n",
             path = namespace.path()

@@ -150,7 +150,8 @@ mod tests {
     fn lines_are_waited_for_and_kept() {
         let output = Output::default();
         let reader = output.follow(&b"one\ntwo 2\nthree\n"[..]).unwrap();
-        let found = output.wait_for(Duration::from_secs(10), |line| line.strip_prefix("two ").map(str::to_owned));
+        let found =
+            output.wait_for(Duration::from_secs(10), |line| line.strip_prefix("two ").map(str::to_owned));
         assert_eq!(found.as_deref(), Some("2"));
         reader.join().unwrap();
         assert_eq!(output.lines(), ["one", "two 2", "three"]);

@@ -29,13 +29,17 @@ impl Refusal {
     /// What to change so that it works.
     pub fn remedy(self) -> &'static str {
         match self {
-            Self::AppArmor => "run `sysctl -w kernel.apparmor_restrict_unprivileged_userns=0`, or run as root",
+            Self::AppArmor => {
+                "run `sysctl -w kernel.apparmor_restrict_unprivileged_userns=0`, or run as root"
+            }
             Self::NotBuilt => "use a kernel built with CONFIG_USER_NS and CONFIG_NET_NS",
             Self::Seccomp => {
                 "start the container with `--security-opt seccomp=unconfined`, or with the capabilities SYS_ADMIN and NET_ADMIN"
             }
             Self::Threads => "enter before any thread is started",
-            Self::UnprivilegedCloneSysctl => "run `sysctl -w kernel.unprivileged_userns_clone=1`, or run as root",
+            Self::UnprivilegedCloneSysctl => {
+                "run `sysctl -w kernel.unprivileged_userns_clone=1`, or run as root"
+            }
             Self::NamespaceLimitSysctl => {
                 "raise `user.max_user_namespaces` and `user.max_net_namespaces` with sysctl, or run as root"
             }
@@ -49,7 +53,9 @@ impl Refusal {
             Errno::ENOSPC | Errno::EUSERS => Self::NamespaceLimitSysctl,
             Errno::EINVAL if system.threads > 1 => Self::Threads,
             Errno::EINVAL | Errno::ENOSYS => Self::NotBuilt,
-            Errno::EPERM | Errno::EACCES if system.unprivileged_clone == Some(0) => Self::UnprivilegedCloneSysctl,
+            Errno::EPERM | Errno::EACCES if system.unprivileged_clone == Some(0) => {
+                Self::UnprivilegedCloneSysctl
+            }
             Errno::EPERM | Errno::EACCES if system.apparmor_restricts == Some(1) => Self::AppArmor,
             Errno::EPERM | Errno::EACCES if system.seccomp_filter => Self::Seccomp,
             _ => Self::Unknown,
@@ -65,7 +71,9 @@ impl fmt::Display for Refusal {
             Self::Seccomp => "a seccomp filter",
             Self::Threads => "threads that already run",
             Self::UnprivilegedCloneSysctl => "the sysctl kernel.unprivileged_userns_clone, which is 0",
-            Self::NamespaceLimitSysctl => "the sysctl limit user.max_user_namespaces or user.max_net_namespaces",
+            Self::NamespaceLimitSysctl => {
+                "the sysctl limit user.max_user_namespaces or user.max_net_namespaces"
+            }
             Self::Unknown => "something unknown",
         })
     }
@@ -109,7 +117,8 @@ mod tests {
     fn each_obstacle_is_recognised() {
         let facts = SystemFacts { threads: 1, ..SystemFacts::default() };
         let debian = SystemFacts { unprivileged_clone: Some(0), seccomp_filter: true, ..facts.clone() };
-        let ubuntu = SystemFacts { apparmor_restricts: Some(1), unprivileged_clone: Some(1), ..facts.clone() };
+        let ubuntu =
+            SystemFacts { apparmor_restricts: Some(1), unprivileged_clone: Some(1), ..facts.clone() };
         let container = SystemFacts { seccomp_filter: true, unprivileged_clone: Some(1), ..facts.clone() };
         let threaded = SystemFacts { threads: 2, ..facts.clone() };
         let table = [

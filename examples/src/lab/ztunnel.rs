@@ -40,8 +40,12 @@ impl Ztunnel {
         let deadline = Instant::now() + START_PATIENCE;
         while !proxy.is_ready() {
             match proxy.process.wait(PROBE_INTERVAL) {
-                Ok(status) => return Err(StartError::Ended { status, output: proxy.process.output().lines() }),
-                Err(error) if error.kind() != io::ErrorKind::TimedOut => return Err(StartError::Launch(error)),
+                Ok(status) => {
+                    return Err(StartError::Ended { status, output: proxy.process.output().lines() });
+                }
+                Err(error) if error.kind() != io::ErrorKind::TimedOut => {
+                    return Err(StartError::Launch(error));
+                }
                 Err(_) if Instant::now() > deadline => {
                     return Err(StartError::NotReady { output: proxy.process.output().lines() });
                 }
@@ -88,7 +92,10 @@ impl Ztunnel {
     /// As [`metrics`](Self::metrics).
     pub fn metric(&self, name: &str, labels: &[(&str, &str)]) -> io::Result<f64> {
         let samples = self.metrics()?.into_iter();
-        Ok(samples.filter(|sample| sample.name == name && sample.matches(labels)).map(|sample| sample.value).sum())
+        Ok(samples
+            .filter(|sample| sample.name == name && sample.matches(labels))
+            .map(|sample| sample.value)
+            .sum())
     }
 
     /// Its state as it tells it.

@@ -1,5 +1,5 @@
 use std::{
-    io::{Read, Write},
+    io::{self, ErrorKind, Read, Write},
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream},
     path::PathBuf,
     sync::atomic::{AtomicU32, Ordering},
@@ -7,8 +7,8 @@ use std::{
 };
 
 use examples::lab::{
-    AccessRecord, App, Behaviour, Capture, Host, MeshFile, Network, Pod, Program, Service, Workspace, Ztunnel,
-    ZtunnelSpec,
+    AccessRecord, App, Behaviour, Capture, Host, MeshFile, Network, Pod, Program, Service, Workspace,
+    Ztunnel, ZtunnelSpec,
 };
 
 use crate::runner::Family;
@@ -181,8 +181,14 @@ pub(crate) fn ping(stream: &mut TcpStream, message: &[u8]) {
 pub(crate) fn is_closed(stream: &mut TcpStream) -> bool {
     match stream.read(&mut [0]) {
         Ok(count) => count == 0,
-        Err(error) => !matches!(error.kind(), std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut),
+        Err(error) => !matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut),
     }
+}
+
+/// Whether a connection is ended without a byte; that may show before it is noticed to be there.
+pub(crate) fn is_refused(connected: io::Result<TcpStream>) -> bool {
+    connected
+        .map_or_else(|error| error.kind() == ErrorKind::ConnectionReset, |mut stream| is_closed(&mut stream))
 }
 
 fn service_addresses() -> [IpAddr; 2] {

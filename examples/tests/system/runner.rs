@@ -82,7 +82,8 @@ pub(crate) fn run(groups: &[(&str, &[Case])]) -> ExitCode {
 }
 
 fn skip(reason: &str, selected: usize, filtered: usize) -> ExitCode {
-    let required = env::vars().any(|(name, value)| name == "MESH_REQUIRE" && value.split(',').any(|it| it == "netns"));
+    let required =
+        env::vars().any(|(name, value)| name == "MESH_REQUIRE" && value.split(',').any(|it| it == "netns"));
     let line = "!".repeat(100);
     eprintln!("{line}\nSYSTEM TESTS DID NOT RUN: {reason}\n{line}");
     if required {
@@ -126,7 +127,8 @@ impl Selection {
                 // No case is marked so.
                 "--ignored" => selection.none = true,
                 "--skip" => selection.skips.push(arguments.next().ok_or("--skip needs a name")?),
-                "--nocapture" | "--no-capture" | "--include-ignored" | "--show-output" | "-q" | "--quiet" => {}
+                "--nocapture" | "--no-capture" | "--include-ignored" | "--show-output" | "-q" | "--quiet" => {
+                }
                 "--test-threads" | "--format" | "--color" => {
                     arguments.next();
                 }
@@ -140,7 +142,10 @@ impl Selection {
     }
 
     fn includes(&self, name: &str) -> bool {
-        let matches = |filter: &String| if self.exact { filter == name } else { name.contains(filter.as_str()) };
-        !self.none && (self.filters.is_empty() || self.filters.iter().any(matches)) && !self.skips.iter().any(matches)
+        let matches =
+            |filter: &String| if self.exact { filter == name } else { name.contains(filter.as_str()) };
+        !self.none
+            && (self.filters.is_empty() || self.filters.iter().any(matches))
+            && !self.skips.iter().any(matches)
     }
 }

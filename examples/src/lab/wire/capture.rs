@@ -32,13 +32,15 @@ pub struct Wire {
 impl Wire {
     /// Starts to capture inside a namespace; frames sent after this returns are seen.
     pub(in crate::lab) fn start(namespace: &Namespace) -> io::Result<Self> {
-        let socket = namespace.run(|| Socket::new(Domain::PACKET, Type::RAW, Some(Protocol::from(EVERY_PROTOCOL))))??;
+        let socket = namespace
+            .run(|| Socket::new(Domain::PACKET, Type::RAW, Some(Protocol::from(EVERY_PROTOCOL))))??;
         socket.set_read_timeout(Some(TICK))?;
         // As much as an unprivileged user may have: what is not read in time is lost.
         socket.set_recv_buffer_size(32 * 1024 * 1024)?;
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = Arc::clone(&stop);
-        let reader = thread::Builder::new().name("lab-wire".to_owned()).spawn(move || read(&socket, &stopped))?;
+        let reader =
+            thread::Builder::new().name("lab-wire".to_owned()).spawn(move || read(&socket, &stopped))?;
         Ok(Self { stop, reader: Some(reader) })
     }
 

@@ -101,7 +101,14 @@ mod tests {
 
     #[test]
     fn copies_and_retransmissions_count_once() {
-        let flow = flow(&[(9, 2, b""), (9, 2, b""), (10, 0, b"ab"), (10, 0, b"ab"), (10, 0, b"abcd"), (14, 0, b"e")]);
+        let flow = flow(&[
+            (9, 2, b""),
+            (9, 2, b""),
+            (10, 0, b"ab"),
+            (10, 0, b"ab"),
+            (10, 0, b"abcd"),
+            (14, 0, b"e"),
+        ]);
         assert_eq!(flow.bytes(), b"abcde");
         assert!(flow.is_initiated() && !flow.has_gap());
     }

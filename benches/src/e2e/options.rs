@@ -92,7 +92,7 @@ impl Options {
         let (mut ours, mut log, mut envoy, mut json, mut quick) = (true, true, false, false, false);
         let (mut rounds, mut seconds, mut workers) = (None, None, 2);
         while let Some(option) = arguments.next() {
-            let mut value = || arguments.next().ok_or(OptionError::NoValue(option.clone()));
+            let mut value = || arguments.next().ok_or_else(|| OptionError::NoValue(option.clone()));
             match option.as_str() {
                 PROXY => return Ok(Command::Proxy),
                 RELAY => return Ok(Command::Relay { workers: number(&option, &value()?)? }),

@@ -6,11 +6,11 @@ use super::{
 };
 
 /// Mark of packets that the proxy sends.
-const PROXY_MARK: u32 = 0x539;
+pub(super) const PROXY_MARK: u32 = 0x539;
 /// Mark of packets that must come back to the proxy, although they are addressed to a client elsewhere.
-const RETURN_MARK: u32 = 0x111;
+pub(super) const RETURN_MARK: u32 = 0x111;
 /// Marks share the word with others: only these bits are ours.
-const MARK_MASK: u32 = 0xfff;
+pub(super) const MARK_MASK: u32 = 0xfff;
 /// Routing table that declares every address local.
 const RETURN_TABLE: u32 = 100;
 /// Priority of the routing rule for [`RETURN_MARK`].
@@ -75,7 +75,7 @@ pub enum CaptureError {
 }
 
 /// `ip -batch` script for one family: packets with the return mark are delivered locally.
-fn return_route(everything: &str) -> String {
+pub(super) fn return_route(everything: &str) -> String {
     format!(
         "rule add fwmark {RETURN_MARK:#x}/{MARK_MASK:#x} pref {RULE_PRIORITY} lookup {RETURN_TABLE}\n\
          route add local {everything} dev lo table {RETURN_TABLE}\n"

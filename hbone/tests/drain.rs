@@ -4,7 +4,7 @@ mod support;
 
 use std::time::Duration;
 
-use hbone::{ConnectError, Refusal};
+use hbone::{ConnectError, ConnectionError, Refusal, Side, TunnelError};
 use support::{
     assert_echoes, echo,
     frames::{GOAWAY, HEADERS, PING, RST_STREAM, STATUS_200},
@@ -142,6 +142,20 @@ async fn abort_ends_everything_now() {
     assert!(tunnel.read(&mut [0]).await.is_err());
     assert!(send.is_closed());
     handle.abort();
+}
+
+#[tokio::test(start_paused = true)]
+async fn aborted_connection_is_no_reset_by_the_peer() {
+    let (mut connection, mut peer) = server_and_peer().await;
+    peer.request(1, CONNECT).await;
+    let (mut recv, mut half) = connection.accept().await.unwrap().unwrap().accept().unwrap().into_split();
+    connection.handle().abort();
+    assert!(connection.accept().await.is_none());
+    let sent = half.send(bytes::Bytes::from_static(b"x")).await.unwrap_err();
+    for error in [sent, recv.data().await.unwrap().unwrap_err()] {
+        assert!(matches!(error, TunnelError::Lost(ConnectionError::Closed)), "{error:?}");
+        assert_eq!(error.side(), Side::Local);
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -47,7 +47,7 @@ async fn one_direction_ends_and_the_other_goes_on() {
 async fn everything_sent_before_the_end_arrives_before_it() {
     for (here, mut there, _send) in both_ways().await {
         let (recv, mut half) = here.into_split();
-        let data = Bytes::from((0..3_000_000u32).map(|byte| byte as u8).collect::<Vec<_>>());
+        let data = Bytes::from((0..=u8::MAX).cycle().take(3_000_000).collect::<Vec<_>>());
         let sent = data.clone();
         let sender = tokio::spawn(async move {
             half.send(sent).await.unwrap();

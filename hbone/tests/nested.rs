@@ -1,5 +1,7 @@
 //! Double HBONE: a connection inside a tunnel.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
+
 mod support;
 
 use std::time::Duration;

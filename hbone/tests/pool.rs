@@ -1,5 +1,8 @@
 //! Sharing connections.
 
+#![cfg(feature = "pool")]
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
+
 mod support;
 
 use std::{

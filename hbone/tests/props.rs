@@ -1,5 +1,7 @@
 //! What holds for any input.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
+
 use hbone::{Baggage, Destination, Forwarded, TraceParent, WorkloadKind};
 use proptest::prelude::*;
 

@@ -4,7 +4,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::{Connection, SendConnect};
 use crate::connection::{
-    HandshakeError, KeepaliveDriver, Settings,
+    HandshakeError, KeepaliveDriver, Liveness, Settings,
     limits::{MAX_FRAME_SIZE_LIMIT, MAX_WINDOW, MIN_FRAME_SIZE_LIMIT},
 };
 
@@ -113,7 +113,8 @@ impl Builder {
             .keepalive
             .zip(connection.ping_pong())
             .map(|((interval, timeout), ping_pong)| KeepaliveDriver::new(interval, timeout, ping_pong));
-        Ok((SendConnect::new(send), Connection::new(connection, keepalive)))
+        let liveness = Liveness::default();
+        Ok((SendConnect::new(send, liveness.clone()), Connection::new(connection, keepalive, liveness)))
     }
 }
 

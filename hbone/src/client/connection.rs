@@ -7,7 +7,7 @@ use std::{
 use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use crate::connection::{ConnectionError, KeepaliveDriver};
+use crate::connection::{ConnectionError, KeepaliveDriver, Liveness};
 
 /// Drives a client's connection: reads, writes and pings for all its tunnels.
 ///
@@ -20,11 +20,16 @@ pub struct Connection<T: AsyncRead + AsyncWrite + Unpin> {
     /// `None` once it is over.
     inner: Option<h2::client::Connection<T, Bytes>>,
     keepalive: Option<KeepaliveDriver>,
+    liveness: Liveness,
 }
 
 impl<T: AsyncRead + AsyncWrite + Unpin> Connection<T> {
-    pub(super) fn new(inner: h2::client::Connection<T, Bytes>, keepalive: Option<KeepaliveDriver>) -> Self {
-        Self { inner: Some(inner), keepalive }
+    pub(super) fn new(
+        inner: h2::client::Connection<T, Bytes>,
+        keepalive: Option<KeepaliveDriver>,
+        liveness: Liveness,
+    ) -> Self {
+        Self { inner: Some(inner), keepalive, liveness }
     }
 
     /// How many tunnels the peer lets us have, as far as it has said.
@@ -46,6 +51,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Future for Connection<T> {
         };
         if ended.is_ready() {
             // What is still open learns of the end now, not when this future is dropped.
+            this.liveness.end();
             this.inner = None;
         }
         ended

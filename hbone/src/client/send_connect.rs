@@ -17,6 +17,7 @@ use h2::{
 
 use super::ConnectError;
 use crate::{
+    connection::Liveness,
     proto::{ConnectRequest, ConnectResponse},
     tunnel::{Permit, Release, Tunnel},
 };
@@ -28,11 +29,12 @@ use crate::{
 pub struct SendConnect {
     inner: SendRequest<Bytes>,
     active: Arc<ActiveTunnels>,
+    liveness: Liveness,
 }
 
 impl SendConnect {
-    pub(super) fn new(inner: SendRequest<Bytes>) -> Self {
-        Self { inner, active: Arc::default() }
+    pub(super) fn new(inner: SendRequest<Bytes>, liveness: Liveness) -> Self {
+        Self { inner, active: Arc::default(), liveness }
     }
 
     /// Asks the peer for a tunnel and waits for its answer, any status from 200 to 299.
@@ -68,7 +70,7 @@ impl SendConnect {
                 ConnectError::InvalidRequest
             }
         })?;
-        Ok(Opening { response, send: Some((stream, permit)) })
+        Ok(Opening { response, liveness: self.liveness.clone(), send: Some((stream, permit)) })
     }
 
     /// How many tunnels this connection has, including requests under way, opened through this or a clone.
@@ -98,6 +100,7 @@ impl fmt::Debug for SendConnect {
 #[derive(Debug)]
 pub(crate) struct Opening {
     response: ResponseFuture,
+    liveness: Liveness,
     /// `None` once answered.
     send: Option<(SendStream<Bytes>, Permit)>,
 }
@@ -113,7 +116,7 @@ impl Future for Opening {
         }
         let (send, permit) = self.send.take().expect("not polled again once answered");
         let response = ConnectResponse::from_headers(head.headers);
-        Poll::Ready(Ok(Tunnel::new(recv, send, response, Some(permit))))
+        Poll::Ready(Ok(Tunnel::new(recv, send, response, self.liveness.clone(), Some(permit))))
     }
 }
 

@@ -18,6 +18,9 @@ pub enum Side {
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum ConnectionError {
+    /// This side closed it: aborted, or dropped by whoever drove it.
+    #[error("connection closed")]
+    Closed,
     /// The peer closed it, giving a reason.
     #[error("connection closed by the peer: {0}")]
     GoAway(ResetReason),
@@ -35,7 +38,10 @@ pub enum ConnectionError {
 impl ConnectionError {
     /// Whose doing it is.
     pub fn side(&self) -> Side {
-        Side::Peer
+        match self {
+            Self::Closed => Side::Local,
+            Self::GoAway(_) | Self::Io(_) | Self::KeepaliveTimeout(_) | Self::Protocol(_) => Side::Peer,
+        }
     }
 
     pub(crate) fn from_h2(error: h2::Error) -> Self {
@@ -46,7 +52,7 @@ impl ConnectionError {
         if error.is_io() {
             return Self::Io(error.into_io().unwrap_or_else(|| io::ErrorKind::BrokenPipe.into()));
         }
-        Self::Protocol(reason)
+        if error.is_library() { Self::Protocol(reason) } else { Self::Closed }
     }
 }
 
@@ -72,7 +78,9 @@ impl HandshakeError {
         match ConnectionError::from_h2(error) {
             ConnectionError::GoAway(reason) | ConnectionError::Protocol(reason) => Self::Protocol(reason),
             ConnectionError::Io(error) => Self::Io(error),
-            ConnectionError::KeepaliveTimeout(_) => Self::Io(io::ErrorKind::TimedOut.into()),
+            ConnectionError::Closed | ConnectionError::KeepaliveTimeout(_) => {
+                Self::Io(io::ErrorKind::ConnectionAborted.into())
+            }
         }
     }
 }

@@ -2,6 +2,7 @@
 
 mod error;
 mod keepalive;
+mod liveness;
 mod settings;
 
 pub(crate) mod limits {
@@ -9,4 +10,6 @@ pub(crate) mod limits {
 }
 
 pub use self::error::{ConnectionError, HandshakeError, Side};
-pub(crate) use self::{error::from_reason, keepalive::KeepaliveDriver, settings::Settings};
+pub(crate) use self::{
+    error::from_reason, keepalive::KeepaliveDriver, liveness::Liveness, settings::Settings,
+};

@@ -133,7 +133,7 @@ mod tests {
         let trace = TraceParent::random();
         let network = HeaderName::from_static("x-istio-source");
         let request = ConnectRequest::new("example.org:80".parse::<Destination>().unwrap())
-            .with_baggage(&Baggage::new().with_zone("z"))
+            .with_baggage(Baggage::new().with_zone("z"))
             .with_forwarded(Forwarded::new("192.0.2.1:5".parse().unwrap()))
             .with_traceparent(trace)
             .with_forwarded_network(HeaderValue::from_static(""))

@@ -16,7 +16,7 @@ use super::{
     Handle, Incoming,
     control::{Control, Order},
 };
-use crate::connection::{ConnectionError, KeepaliveDriver};
+use crate::connection::{ConnectionError, KeepaliveDriver, Liveness};
 
 /// Drives a server's connection and yields the tunnels that are asked for.
 ///
@@ -29,12 +29,19 @@ pub struct Connection<T> {
     inner: Option<h2::server::Connection<T, Bytes>>,
     keepalive: Option<KeepaliveDriver>,
     control: Arc<Control>,
+    liveness: Liveness,
     deadline: Option<Pin<Box<Sleep>>>,
 }
 
 impl<T: AsyncRead + AsyncWrite + Unpin> Connection<T> {
     pub(super) fn new(inner: h2::server::Connection<T, Bytes>, keepalive: Option<KeepaliveDriver>) -> Self {
-        Self { inner: Some(inner), keepalive, control: Arc::default(), deadline: None }
+        Self {
+            inner: Some(inner),
+            keepalive,
+            control: Arc::default(),
+            liveness: Liveness::default(),
+            deadline: None,
+        }
     }
 
     /// A handle that ends the connection from elsewhere.
@@ -77,19 +84,19 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Connection<T> {
             }
         }
         if let Some(Poll::Ready(error)) = self.keepalive.as_mut().map(|keepalive| keepalive.poll(cx)) {
-            self.inner = None;
+            self.end();
             return Poll::Ready(Some(Err(error)));
         }
         loop {
             match inner.poll_accept(cx) {
                 Poll::Pending => return Poll::Pending,
                 Poll::Ready(Some(Ok((request, respond)))) => {
-                    if let Some(incoming) = Incoming::check(request, respond) {
+                    if let Some(incoming) = Incoming::check(request, respond, &self.liveness) {
                         return Poll::Ready(Some(Ok(incoming)));
                     }
                 }
                 Poll::Ready(ended) => {
-                    self.inner = None;
+                    self.end();
                     let error = ended.and_then(Result::err).map(ConnectionError::from_h2);
                     // A peer that leaves during a drain does what it was asked to, at whatever moment.
                     let left = self.deadline.is_some() && matches!(error, Some(ConnectionError::Io(_)));
@@ -101,10 +108,16 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Connection<T> {
 
     /// Drops the connection, saying goodbye if the peer is listening.
     fn abort(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Incoming, ConnectionError>>> {
+        self.liveness.end();
         if let Some(mut inner) = self.inner.take() {
             inner.abrupt_shutdown(Reason::NO_ERROR);
             let _ = inner.poll_closed(cx);
         }
         Poll::Ready(None)
+    }
+
+    fn end(&mut self) {
+        self.liveness.end();
+        self.inner = None;
     }
 }

@@ -5,7 +5,7 @@ use h2::{Reason, RecvStream, server::SendResponse};
 use http::{HeaderMap, Method, Request, Response};
 
 use crate::{
-    connection::from_reason,
+    connection::{Liveness, from_reason},
     proto::{Baggage, ConnectResponse, Destination, Forwarded, Refusal, TraceParent, header},
     tunnel::{Tunnel, TunnelError},
 };
@@ -22,13 +22,18 @@ use crate::{
 pub struct Incoming {
     destination: Destination,
     headers: HeaderMap,
+    liveness: Liveness,
     /// `None` once answered.
     stream: Option<(RecvStream, SendResponse<Bytes>)>,
 }
 
 impl Incoming {
     /// Takes a request that is one for a tunnel; answers any other.
-    pub(super) fn check(request: Request<RecvStream>, mut respond: SendResponse<Bytes>) -> Option<Self> {
+    pub(super) fn check(
+        request: Request<RecvStream>,
+        mut respond: SendResponse<Bytes>,
+        liveness: &Liveness,
+    ) -> Option<Self> {
         let (head, recv) = request.into_parts();
         let destination = match (head.method, head.uri.authority()) {
             (Method::CONNECT, Some(authority)) => authority.as_str().parse().ok(),
@@ -38,7 +43,8 @@ impl Incoming {
             answer(&mut respond, Refusal::BadRequest);
             return None;
         };
-        Some(Self { destination, headers: head.headers, stream: Some((recv, respond)) })
+        let stream = Some((recv, respond));
+        Some(Self { destination, headers: head.headers, liveness: liveness.clone(), stream })
     }
 
     /// Where the tunnel is to lead.
@@ -93,7 +99,10 @@ impl Incoming {
         let mut head = Response::new(());
         *head.headers_mut() = response.into_headers();
         match respond.send_response(head, false) {
-            Ok(send) => Ok(Tunnel::new(recv, send, ConnectResponse::new(), None)),
+            Ok(send) => {
+                let liveness = self.liveness.clone();
+                Ok(Tunnel::new(recv, send, ConnectResponse::new(), liveness, None))
+            }
             Err(_) => {
                 let error = why_unanswered(&mut respond);
                 respond.send_reset(Reason::INTERNAL_ERROR);

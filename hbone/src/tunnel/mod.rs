@@ -13,7 +13,10 @@ use h2::{RecvStream, SendStream};
 
 pub(crate) use self::permit::{Permit, Release};
 pub use self::{error::TunnelError, recv::RecvHalf, send::SendHalf};
-use crate::proto::{ConnectResponse, ResetReason};
+use crate::{
+    connection::Liveness,
+    proto::{ConnectResponse, ResetReason},
+};
 
 /// A byte stream in both directions between two ends of a connection, with the semantics of a TCP connection.
 ///
@@ -41,9 +44,10 @@ impl Tunnel {
         recv: RecvStream,
         send: SendStream<Bytes>,
         response: ConnectResponse,
+        liveness: Liveness,
         permit: Option<Permit>,
     ) -> Self {
-        let shared = Arc::new(Shared { recv_ended: AtomicBool::new(false), _permit: permit });
+        let shared = Arc::new(Shared { recv_ended: AtomicBool::new(false), liveness, _permit: permit });
         Self { recv: RecvHalf::new(recv, Arc::clone(&shared)), send: SendHalf::new(send, shared), response }
     }
 
@@ -73,5 +77,6 @@ impl Tunnel {
 struct Shared {
     /// Whether the receiving half has seen END_STREAM.
     recv_ended: AtomicBool,
+    liveness: Liveness,
     _permit: Option<Permit>,
 }

@@ -96,6 +96,13 @@ impl RecvHalf {
     }
 }
 
+impl Drop for RecvHalf {
+    fn drop(&mut self) {
+        // The other half may live on for long, and other tunnels can use the credit.
+        self.release(self.held);
+    }
+}
+
 impl AsyncRead for RecvHalf {
     /// Reads, releasing what was copied out.
     fn poll_read(
@@ -110,7 +117,7 @@ impl AsyncRead for RecvHalf {
         let Some(data) = ready!(this.poll_data(cx)).transpose()? else { return Poll::Ready(Ok(())) };
         this.chunk = data;
         let length = this.chunk.len().min(buffer.remaining());
-        buffer.put_slice(&this.chunk.slice(..length));
+        buffer.put_slice(this.chunk.get(..length).unwrap_or_default());
         this.chunk.advance(length);
         this.release(length);
         Poll::Ready(Ok(()))

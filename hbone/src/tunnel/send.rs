@@ -11,7 +11,10 @@ use h2::{Reason, SendStream};
 use tokio::io::AsyncWrite;
 
 use super::{Shared, TunnelError};
-use crate::{connection::from_reason, proto::ResetReason};
+use crate::{
+    connection::{ConnectionError, from_reason},
+    proto::ResetReason,
+};
 
 /// The sending direction of a [`Tunnel`](crate::Tunnel).
 ///
@@ -119,6 +122,7 @@ impl SendHalf {
             TunnelError::Reset(ResetReason::NoError | ResetReason::Cancel)
                 if self.shared.recv_ended.load(Ordering::Acquire) =>
             {
+                self.state = State::Finished;
                 Ok(())
             }
             error => Err(error),
@@ -149,6 +153,12 @@ impl SendHalf {
             return Poll::Ready(TunnelError::Closed);
         }
         self.stream.poll_reset(cx).map(|reset| match reset {
+            Ok(Reason::NO_ERROR) if self.shared.liveness.is_over() => {
+                TunnelError::Lost(ConnectionError::Closed)
+            }
+            Ok(reason) if self.shared.liveness.is_over() => {
+                TunnelError::Lost(ConnectionError::Protocol(from_reason(reason)))
+            }
             Ok(reason) => TunnelError::Reset(from_reason(reason)),
             Err(error) => TunnelError::from_h2(error),
         })

@@ -1,5 +1,11 @@
 //! Both ends of a connection in memory, and peers that speak raw HTTP/2.
 #![allow(dead_code, unreachable_pub, reason = "each test binary uses a part of it")]
+#![allow(
+    clippy::cast_possible_truncation,
+    clippy::indexing_slicing,
+    clippy::unwrap_used,
+    reason = "tests may panic"
+)]
 
 pub mod frames;
 

@@ -17,6 +17,7 @@ use crate::{
     socket::{canonical, reset_on_close},
     state::Workload,
     telemetry::{ConnectionMeta, ConnectionRecord, Direction, Transport},
+    tls::ServerStream,
 };
 
 /// Serves a connection to the HBONE port and all tunnels in it.
@@ -37,7 +38,7 @@ pub(crate) async fn serve_hbone(context: &Arc<WorkerContext>, stream: TcpStream,
     }
 }
 
-type Connection = server::Connection<tokio_rustls::server::TlsStream<TcpStream>>;
+type Connection = server::Connection<ServerStream>;
 
 async fn handshake(
     context: &WorkerContext,

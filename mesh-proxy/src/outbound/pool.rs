@@ -9,8 +9,6 @@ use std::{
 
 use hbone::pool::{self, Pool, PoolError};
 use rustls::ClientConfig;
-use tokio::net::TcpStream;
-use tokio_rustls::client::TlsStream;
 use tower::Service;
 
 use crate::{
@@ -18,7 +16,7 @@ use crate::{
     settings::Settings,
     socket::{DialError, DialSource, dial},
     state::Workload,
-    tls::TlsContexts,
+    tls::{ClientStream, TlsContexts},
 };
 
 /// The HBONE connections of one worker.
@@ -84,7 +82,7 @@ pub(crate) struct Dialer {
 }
 
 impl Service<UpstreamKey> for Dialer {
-    type Response = TlsStream<TcpStream>;
+    type Response = ClientStream;
     type Error = ConnectionError;
     type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Self::Error>> + Send>>;
 

@@ -8,6 +8,7 @@ mod dial;
 mod listener;
 mod options;
 mod original_destination;
+mod read_size;
 
 pub(crate) use dial::{DialError, DialSource, dial};
 pub use listener::ListenError;
@@ -15,3 +16,4 @@ pub(crate) use listener::{bind, ensure_free};
 pub(crate) use options::reset_on_close;
 pub use options::{Keepalive, OriginalSource, SocketOptions};
 pub(crate) use original_destination::{canonical, original_destination};
+pub(crate) use read_size::ReadSize;

@@ -1,5 +1,7 @@
 //! TLS over tokio with the configurations of [`mesh_identity`]: whose certificate, which peer, within which time.
 
+mod read_ahead;
+
 use std::{future::Future, io, sync::Arc, time::Duration};
 
 use mesh_identity::{ExpectedPeer, PeerIdentity, SpiffeId, TlsConfigs};
@@ -7,7 +9,13 @@ use rustls::ClientConfig;
 use tokio::net::TcpStream;
 use tokio_rustls::{TlsAcceptor, TlsConnector, client, server};
 
+use self::read_ahead::ReadAhead;
 use crate::error::ConnectionError;
+
+/// A TLS connection that we accepted.
+pub(crate) type ServerStream = server::TlsStream<ReadAhead>;
+/// A TLS connection that we opened.
+pub(crate) type ClientStream = client::TlsStream<ReadAhead>;
 
 /// A worker's TLS configurations: made once per identity and peer, looked up per connection.
 #[derive(Clone, Debug)]
@@ -31,9 +39,9 @@ impl TlsContexts {
         identity: &SpiffeId,
         expected: &ExpectedPeer,
         stream: TcpStream,
-    ) -> Result<(server::TlsStream<TcpStream>, SpiffeId), ConnectionError> {
+    ) -> Result<(ServerStream, SpiffeId), ConnectionError> {
         let config = self.configs.server(identity, expected).await.map_err(ConnectionError::identity)?;
-        let stream = self.bounded(TlsAcceptor::from(config).accept(stream)).await?;
+        let stream = self.bounded(TlsAcceptor::from(config).accept(ReadAhead::new(stream))).await?;
         let peer = PeerIdentity::from_connection(stream.get_ref().1).map_err(ConnectionError::identity)?;
         Ok((stream, peer.into_id()))
     }
@@ -60,8 +68,9 @@ impl TlsContexts {
         &self,
         config: Arc<ClientConfig>,
         stream: TcpStream,
-    ) -> Result<client::TlsStream<TcpStream>, ConnectionError> {
-        self.bounded(TlsConnector::from(config).connect(mesh_identity::server_name(), stream)).await
+    ) -> Result<ClientStream, ConnectionError> {
+        self.bounded(TlsConnector::from(config).connect(mesh_identity::server_name(), ReadAhead::new(stream)))
+            .await
     }
 
     async fn bounded<T>(&self, handshake: impl Future<Output = io::Result<T>>) -> Result<T, ConnectionError> {

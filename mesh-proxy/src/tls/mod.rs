@@ -17,6 +17,10 @@ pub(crate) type ServerStream = server::TlsStream<ReadAhead>;
 /// A TLS connection that we opened.
 pub(crate) type ClientStream = client::TlsStream<ReadAhead>;
 
+/// Records on their way to the socket, per connection. It must hold a whole DATA frame: rustls' default is one frame's
+/// payload without its header, which would put the last nine bytes of each into a record and a system call of their own.
+const SEND_BUFFER: usize = 128 * 1024;
+
 /// A worker's TLS configurations: made once per identity and peer, looked up per connection.
 #[derive(Clone, Debug)]
 pub(crate) struct TlsContexts {
@@ -41,7 +45,8 @@ impl TlsContexts {
         stream: TcpStream,
     ) -> Result<(ServerStream, SpiffeId), ConnectionError> {
         let config = self.configs.server(identity, expected).await.map_err(ConnectionError::identity)?;
-        let stream = self.bounded(TlsAcceptor::from(config).accept(ReadAhead::new(stream))).await?;
+        let mut stream = self.bounded(TlsAcceptor::from(config).accept(ReadAhead::new(stream))).await?;
+        stream.get_mut().1.set_buffer_limit(Some(SEND_BUFFER));
         let peer = PeerIdentity::from_connection(stream.get_ref().1).map_err(ConnectionError::identity)?;
         Ok((stream, peer.into_id()))
     }
@@ -69,8 +74,11 @@ impl TlsContexts {
         config: Arc<ClientConfig>,
         stream: TcpStream,
     ) -> Result<ClientStream, ConnectionError> {
-        self.bounded(TlsConnector::from(config).connect(mesh_identity::server_name(), ReadAhead::new(stream)))
-            .await
+        let handshake =
+            TlsConnector::from(config).connect(mesh_identity::server_name(), ReadAhead::new(stream));
+        let mut stream = self.bounded(handshake).await?;
+        stream.get_mut().1.set_buffer_limit(Some(SEND_BUFFER));
+        Ok(stream)
     }
 
     async fn bounded<T>(&self, handshake: impl Future<Output = io::Result<T>>) -> Result<T, ConnectionError> {

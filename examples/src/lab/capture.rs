@@ -67,7 +67,7 @@ impl Capture {
 #[non_exhaustive]
 pub enum CaptureError {
     /// No program that loads rules.
-    #[error("neither `nft` nor `iptables` is installed; on Debian: apt-get install nftables")]
+    #[error("neither `nft` nor `iptables` is installed")]
     NoBackend,
     /// The program that loads rules.
     #[error(transparent)]

@@ -11,7 +11,10 @@ use nix::{
 };
 use thiserror::Error;
 
-use super::refusal::{Refusal, SystemFacts};
+use super::{
+    refusal::{Refusal, SystemFacts},
+    tool::{Tool, ToolError},
+};
 
 /// Directories that exist everywhere and hold no programs: one is covered by the private file system.
 const SCRATCH_PLACES: [&str; 3] = ["/dev/shm", "/mnt", "/media"];
@@ -32,6 +35,15 @@ impl Workspace {
     /// An empty directory in memory that only this process and its children see, gone when the last of them ends.
     pub fn scratch(&self) -> &Path {
         &self.scratch
+    }
+
+    /// Brings the loopback interface of the private network namespace up, for what runs there without a host.
+    ///
+    /// # Errors
+    ///
+    /// If `ip` is missing or fails.
+    pub fn raise_loopback(&self) -> Result<(), ToolError> {
+        Tool::Ip.run_here(["link", "set", "lo", "up"])
     }
 }
 
@@ -75,7 +87,7 @@ pub fn enter() -> Result<Workspace, EnterError> {
 #[non_exhaustive]
 pub enum EnterError {
     /// The system refuses a step.
-    #[error("{step} is refused by {refusal}; {}", refusal.remedy())]
+    #[error("{step} is refused by {refusal}")]
     Refused {
         /// What was tried.
         step: Step,

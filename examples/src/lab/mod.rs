@@ -57,5 +57,5 @@ pub use process::{Output, Process};
 pub use refusal::Refusal;
 pub use tool::{Tool, ToolError};
 pub use tproxy::Tproxy;
-pub use wire::{Flow, TlsSummary, Wire, WireReport};
+pub use wire::{Flow, TlsSummary, Wire, WireReport, contains};
 pub use ztunnel::{Program, StartError, Ztunnel, ZtunnelSpec};

@@ -127,12 +127,17 @@ impl Output {
         }
     }
 
+    /// Adds a line.
+    pub fn push(&self, line: String) {
+        self.lock().push(line);
+        self.shared.grown.notify_all();
+    }
+
     fn follow(&self, pipe: impl Read + Send + 'static) -> io::Result<JoinHandle<()>> {
         let output = self.clone();
         thread::Builder::new().spawn(move || {
             for line in BufReader::new(pipe).lines().map_while(Result::ok) {
-                output.lock().push(line);
-                output.shared.grown.notify_all();
+                output.push(line);
             }
         })
     }

@@ -1,9 +1,10 @@
 use std::{
+    env,
     ffi::OsStr,
     fmt,
     io::{self, Write},
-    path::{Path, PathBuf},
-    process::{Command, Stdio},
+    path::PathBuf,
+    process::{Child, Command, Stdio},
 };
 
 use thiserror::Error;
@@ -38,7 +39,8 @@ impl Tool {
 
     /// Where it is installed, if it is.
     pub fn find(self) -> Option<PathBuf> {
-        let places = SYSTEM_PATH.split(':').map(Path::new);
+        let user = env::var_os("PATH").unwrap_or_default();
+        let places = env::split_paths(&user).chain(env::split_paths(SYSTEM_PATH));
         places.map(|place| place.join(self.program())).find(|candidate| candidate.is_file())
     }
 
@@ -53,11 +55,32 @@ impl Tool {
         arguments: impl IntoIterator<Item = A>,
         input: &str,
     ) -> Result<(), ToolError> {
+        self.run_by(|command| namespace.spawn(command), arguments, input)
+    }
+
+    /// Runs it where this process is.
+    ///
+    /// # Errors
+    ///
+    /// As [`run`](Self::run).
+    pub(super) fn run_here<A: AsRef<OsStr>>(
+        self,
+        arguments: impl IntoIterator<Item = A>,
+    ) -> Result<(), ToolError> {
+        self.run_by(|mut command| command.spawn(), arguments, "")
+    }
+
+    fn run_by<A: AsRef<OsStr>>(
+        self,
+        spawn: impl FnOnce(Command) -> io::Result<Child>,
+        arguments: impl IntoIterator<Item = A>,
+        input: &str,
+    ) -> Result<(), ToolError> {
         let path = self.find().ok_or(ToolError::NotInstalled { tool: self })?;
         let run = |source| ToolError::Run { tool: self, source };
         let mut command = Command::new(path);
         command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
-        let mut child = namespace.spawn(command).map_err(run)?;
+        let mut child = spawn(command).map_err(run)?;
         // Closed at the end of the statement, so that the tool sees the end of its input.
         let written = child.stdin.take().map_or(Ok(()), |mut pipe| pipe.write_all(input.as_bytes()));
         let output = child.wait_with_output().map_err(run)?;
@@ -97,7 +120,7 @@ pub enum ToolError {
         message: String,
     },
     /// It is not installed.
-    #[error("`{tool}` is not installed; on Debian: apt-get install {}", tool.package())]
+    #[error("`{tool}` is not installed")]
     NotInstalled {
         /// Which one.
         tool: Tool,

@@ -10,7 +10,13 @@ use std::{
 
 use thiserror::Error;
 
-use super::{access_log::AccessRecord, host::Host, mesh_file::Pod, metric::Metric, process::Process};
+use super::{
+    access_log::AccessRecord,
+    host::Host,
+    mesh_file::Pod,
+    metric::Metric,
+    process::{Output, Process},
+};
 
 const READINESS_PORT: u16 = 15021;
 const METRICS_PORT: u16 = 15020;
@@ -69,6 +75,11 @@ impl Ztunnel {
     /// The process.
     pub fn process(&mut self) -> &mut Process {
         &mut self.process
+    }
+
+    /// What it has written.
+    pub fn output(&self) -> &Output {
+        self.process.output()
     }
 
     /// Whether it says that it is ready.

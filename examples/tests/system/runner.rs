@@ -63,7 +63,10 @@ pub(crate) fn run(groups: &[(&str, &[Case])]) -> ExitCode {
     }
     let workspace = match lab::enter() {
         Ok(workspace) => workspace,
-        Err(error) => return skip(&error.to_string(), selected.len(), all - selected.len()),
+        Err(error) => {
+            let reason = format!("{error}; to change that: {}", error.refusal().remedy());
+            return skip(&reason, selected.len(), all - selected.len());
+        }
     };
     let mut failed = Vec::new();
     let count = selected.len();

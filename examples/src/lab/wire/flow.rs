@@ -78,13 +78,18 @@ impl Flow {
 
     /// Whether `marker` was sent.
     pub fn contains(&self, marker: &[u8]) -> bool {
-        !marker.is_empty() && self.bytes.windows(marker.len()).any(|window| window == marker)
+        contains(&self.bytes, marker)
     }
 
     /// Reads it as TLS records.
     pub fn tls(&self) -> TlsSummary {
         TlsSummary::read(&self.bytes)
     }
+}
+
+/// Whether `marker` is somewhere in `bytes`; an empty one is nowhere.
+pub fn contains(bytes: &[u8], marker: &[u8]) -> bool {
+    !marker.is_empty() && bytes.windows(marker.len()).any(|window| window == marker)
 }
 
 #[cfg(test)]

@@ -6,5 +6,5 @@ mod frame;
 mod tls;
 
 pub use capture::{Wire, WireReport};
-pub use flow::Flow;
+pub use flow::{Flow, contains};
 pub use tls::TlsSummary;

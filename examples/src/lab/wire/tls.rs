@@ -15,12 +15,8 @@ pub struct TlsSummary {
 }
 
 impl TlsSummary {
-    /// Whether it consists of TLS records and nothing else, some of them protected.
-    pub fn is_tls(&self) -> bool {
-        self.handshake > 0 && self.application_data > 0 && !self.foreign
-    }
-
-    pub(super) fn read(mut stream: &[u8]) -> Self {
+    /// Reads a stream from its beginning; its last record may be cut.
+    pub fn read(mut stream: &[u8]) -> Self {
         let mut summary = Self::default();
         // A last record may still be on its way: its header is enough.
         while let [kind, 3, minor, high, low, ..] = *stream {
@@ -40,6 +36,11 @@ impl TlsSummary {
         }
         summary.foreign = stream.len() >= HEADER;
         summary
+    }
+
+    /// Whether it consists of TLS records and nothing else, some of them protected.
+    pub fn is_tls(&self) -> bool {
+        self.handshake > 0 && self.application_data > 0 && !self.foreign
     }
 }
 

@@ -59,8 +59,9 @@ pub(crate) fn run(groups: &[(&str, &[Case])]) -> ExitCode {
     }
     println!("\nrunning {} tests", selected.len());
     if selected.is_empty() {
-        return finish(0, &[], 0, all);
+        return finish(0, &[], 0, all, Instant::now());
     }
+    let start = Instant::now();
     let workspace = match lab::enter() {
         Ok(workspace) => workspace,
         Err(error) => {
@@ -74,14 +75,18 @@ pub(crate) fn run(groups: &[(&str, &[Case])]) -> ExitCode {
         print!("test {name} ... ");
         // A test that hangs shall be named.
         let _ = io::stdout().flush();
-        let start = Instant::now();
+        let case_start = Instant::now();
         let outcome = panic::catch_unwind(AssertUnwindSafe(|| body(&workspace, family)));
-        println!("{} ({:.2}s)", if outcome.is_ok() { "ok" } else { "FAILED" }, start.elapsed().as_secs_f64());
+        println!(
+            "{} ({:.2}s)",
+            if outcome.is_ok() { "ok" } else { "FAILED" },
+            case_start.elapsed().as_secs_f64()
+        );
         if outcome.is_err() {
             failed.push(name);
         }
     }
-    finish(count - failed.len(), &failed, 0, all - count)
+    finish(count - failed.len(), &failed, 0, all - count, start)
 }
 
 fn skip(reason: &str, selected: usize, filtered: usize) -> ExitCode {
@@ -91,20 +96,22 @@ fn skip(reason: &str, selected: usize, filtered: usize) -> ExitCode {
     eprintln!("{line}\nSYSTEM TESTS DID NOT RUN: {reason}\n{line}");
     if required {
         eprintln!("MESH_REQUIRE says that they must");
-        return finish(0, &["network namespaces".to_owned()], selected, filtered);
+        return finish(0, &["network namespaces".to_owned()], selected, filtered, Instant::now());
     }
-    finish(0, &[], selected, filtered)
+    finish(0, &[], selected, filtered, Instant::now())
 }
 
-fn finish(passed: usize, failed: &[String], ignored: usize, filtered: usize) -> ExitCode {
+fn finish(passed: usize, failed: &[String], ignored: usize, filtered: usize, start: Instant) -> ExitCode {
     if !failed.is_empty() {
         println!("\nfailures:");
         failed.iter().for_each(|name| println!("    {name}"));
     }
     let verdict = if failed.is_empty() { "ok" } else { "FAILED" };
     println!(
-        "\ntest result: {verdict}. {passed} passed; {} failed; {ignored} ignored; 0 measured; {filtered} filtered out\n",
-        failed.len()
+        "\ntest result: {verdict}. {passed} passed; {} failed; {ignored} ignored; 0 measured; {filtered} filtered out; \
+         finished in {:.2}s\n",
+        failed.len(),
+        start.elapsed().as_secs_f64()
     );
     if failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(101) }
 }

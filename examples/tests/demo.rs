@@ -1,0 +1,70 @@
+//! The demo as its users run it.
+
+use std::{
+    io::{BufRead, BufReader, Read},
+    process::{Command, Output, Stdio},
+};
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+
+fn demo(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_demo"));
+    command.args(arguments).stdin(Stdio::null());
+    command
+}
+
+fn report(output: &Output) -> Value {
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{text}\n{}", String::from_utf8_lossy(&output.stdout));
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+#[test]
+fn every_promise_is_kept_where_the_demo_can_run_best() {
+    let report = report(&demo(&["--json"]).output().unwrap());
+    assert!(report["checks"].as_array().unwrap().iter().all(|check| check["holds"] == true), "{report}");
+    // Without namespaces it says why, and shows the rest.
+    assert!(report["mode"]["kind"] == "namespaces" || report["mode"]["because"].is_string(), "{report}");
+}
+
+#[test]
+fn every_promise_is_kept_in_one_process() {
+    let report = report(&demo(&["--json", "--one-process"]).output().unwrap());
+    assert_eq!(report["mode"]["kind"], "one_process");
+    assert!(report["checks"].as_array().unwrap().iter().all(|check| check["holds"] == true), "{report}");
+    let [bare, watched] = [0, 1].map(|index| report["wire"][index]["marker_seen"].as_bool().unwrap());
+    assert!(bare && !watched);
+}
+
+#[test]
+fn a_page_for_a_file_has_no_escapes() {
+    let output = demo(&["--one-process"]).output().unwrap();
+    let page = String::from_utf8(output.stdout).unwrap();
+    assert!(!page.contains('\x1b') && page.contains("What the policies said"), "{page}");
+}
+
+#[test]
+fn help_goes_to_standard_output_and_unknown_arguments_are_refused() {
+    let output = demo(&["--help"]).output().unwrap();
+    assert!(output.status.success() && String::from_utf8_lossy(&output.stdout).starts_with("usage: demo"));
+    let output = demo(&["--jsno"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("unknown argument: --jsno"));
+}
+
+#[test]
+fn signals_end_it_at_once_with_the_usual_code() {
+    for (signal, code) in [(Signal::INT, 130), (Signal::TERM, 143)] {
+        let mut child = demo(&[]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut progress = BufReader::new(child.stderr.take().unwrap());
+        let mut first_step = String::new();
+        progress.read_line(&mut first_step).unwrap();
+        kill_process(Pid::from_child(&child), signal).unwrap();
+        // Ends only when every process that could write there has ended.
+        let mut rest = String::new();
+        progress.read_to_string(&mut rest).unwrap();
+        assert_eq!(child.wait().unwrap().code(), Some(code), "{first_step}{rest}");
+        assert!(rest.contains("nothing is left behind"), "{rest}");
+    }
+}

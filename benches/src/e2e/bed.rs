@@ -1,7 +1,7 @@
-use std::{fs, io, path::PathBuf, time::Duration};
+use std::{fs, io, path::Path, time::Duration};
 
 use examples::lab::{
-    Capture, CaptureError, Host, Network, NetworkError, Pod, StartError, Workspace,
+    Capture, CaptureError, EnvoyError, Host, Network, NetworkError, Pod, StartError, Workspace,
     load::{self, LoadServer},
 };
 use thiserror::Error;
@@ -50,36 +50,9 @@ impl Bed {
             }
         }
         let load = LoadServer::start(&server).map_err(BedError::Application)?;
-        let path = |suffix: &str| workspace.scratch().join(format!("bed-{number}-{suffix}"));
         let wire =
             if contender.is_encrypted() { Some(network.wire().map_err(BedError::Wire)?) } else { None };
-        let hops = match contender {
-            Contender::Direct => Vec::new(),
-            Contender::Envoy => return Err(BedError::NoEnvoy),
-            Contender::Relay => [&server, &client]
-                .into_iter()
-                .map(|host| Hop::relay(host, workers).map_err(BedError::Relay))
-                .collect::<Result<_, _>>()?,
-            Contender::Ztunnel { program, access_log } => {
-                let pods =
-                    [&client, &server].map(|host| Pod::new("default", host.name(), [host.v4(), host.v6()]));
-                let [client_pod, server_pod] = &pods;
-                let mesh = path("mesh.yaml");
-                hop::mesh([client_pod, server_pod]).write(&mesh).map_err(BedError::Files)?;
-                let start = |host: &Host, pod: &Pod| {
-                    let log = path(host.name());
-                    let setup = ZtunnelSetup {
-                        program: program.as_deref(),
-                        access_log: *access_log,
-                        workers,
-                        mesh: &mesh,
-                        log: &log,
-                    };
-                    Hop::ztunnel(host, pod, &setup).map_err(|source| BedError::proxy(source, &log))
-                };
-                vec![start(&client, client_pod)?, start(&server, server_pod)?]
-            }
-        };
+        let hops = start_hops(workspace, contender, workers, number, [&client, &server])?;
         drop(load::hold(&client, &load, 1).map_err(BedError::Unreachable)?);
         let negotiated = match wire {
             None => None,
@@ -126,15 +99,15 @@ pub(super) enum BedError {
     /// Redirection.
     #[error(transparent)]
     Capture(#[from] CaptureError),
+    /// An Envoy.
+    #[error("an Envoy cannot be started")]
+    Envoy(#[from] EnvoyError),
     /// The proxies' configuration.
     #[error("the configuration of the proxies cannot be written")]
     Files(#[source] io::Error),
     /// The hosts.
     #[error(transparent)]
     Network(#[from] NetworkError),
-    /// No Envoy.
-    #[error("there is no Envoy to run")]
-    NoEnvoy,
     /// No TLS on the wire.
     #[error("no TLS handshake was seen between the hosts")]
     NotEncrypted,
@@ -158,9 +131,48 @@ pub(super) enum BedError {
 }
 
 impl BedError {
-    fn proxy(source: StartError, log: &PathBuf) -> Self {
+    fn proxy(source: StartError, log: &Path) -> Self {
         let written = fs::read_to_string(log).unwrap_or_default();
         Self::Proxy { written: written.trim().replace('\n', "; "), source }
+    }
+}
+
+/// Starts what is between: first the client's, then the server's.
+fn start_hops(
+    workspace: &Workspace,
+    contender: &Contender,
+    workers: usize,
+    number: usize,
+    hosts: [&Host; 2],
+) -> Result<Vec<Hop>, BedError> {
+    let pods = hosts.map(|host| Pod::new("default", host.name(), [host.v4(), host.v6()]));
+    let path = |suffix: &str| workspace.scratch().join(format!("bed-{number}-{suffix}"));
+    match contender {
+        Contender::Direct => Ok(Vec::new()),
+        Contender::Envoy { program } => {
+            let configs = hop::envoys(pods.each_ref(), workers).map_err(BedError::Files)?;
+            let pairs = hosts.into_iter().zip(&configs);
+            pairs.map(|(host, config)| Ok(Hop::envoy(program, host, config, workspace)?)).collect()
+        }
+        Contender::Relay => {
+            hosts.into_iter().map(|host| Hop::relay(host, workers).map_err(BedError::Relay)).collect()
+        }
+        Contender::Ztunnel { program, access_log } => {
+            let mesh = path("mesh.yaml");
+            hop::mesh(pods.each_ref()).write(&mesh).map_err(BedError::Files)?;
+            let start = |(host, pod): (&Host, &Pod)| {
+                let log = path(host.name());
+                let setup = ZtunnelSetup {
+                    program: program.as_deref(),
+                    access_log: *access_log,
+                    workers,
+                    mesh: &mesh,
+                    log: &log,
+                };
+                Hop::ztunnel(host, pod, &setup).map_err(|source| BedError::proxy(source, &log))
+            };
+            hosts.into_iter().zip(&pods).map(start).collect()
+        }
     }
 }
 

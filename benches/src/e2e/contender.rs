@@ -6,7 +6,10 @@ pub(super) enum Contender {
     /// Nothing: the applications talk to each other.
     Direct,
     /// A pair of Envoys that speak HBONE.
-    Envoy,
+    Envoy {
+        /// Where it is installed.
+        program: PathBuf,
+    },
     /// Two plain TCP relays, captured as the proxies are.
     Relay,
     /// Two node proxies.
@@ -34,7 +37,7 @@ impl fmt::Display for Contender {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Direct => f.write_str("no proxy"),
-            Self::Envoy => f.write_str("envoy"),
+            Self::Envoy { .. } => f.write_str("envoy"),
             Self::Relay => f.write_str("TCP relay"),
             Self::Ztunnel { program, access_log } => {
                 match program.as_ref().and_then(|path| path.file_name()) {

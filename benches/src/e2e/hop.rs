@@ -1,6 +1,11 @@
-use std::{env, io, path::Path, time::Duration};
+use std::{env, io, path::Path, sync::Arc, time::Duration};
 
-use examples::lab::{Host, MeshFile, Pod, Process, Program, StartError, Ztunnel, ZtunnelSpec};
+use examples::lab::{
+    Envoy, EnvoyConfig, EnvoyError, Host, MeshFile, Pod, Process, Program, StartError, Workspace, Ztunnel,
+    ZtunnelSpec,
+};
+use mesh_identity::{DevCa, PemSvid};
+use rustls::crypto::aws_lc_rs;
 
 use super::{
     options,
@@ -21,6 +26,7 @@ pub(super) struct Hop {
 /// Kept for its end.
 #[derive(Debug)]
 enum Alive {
+    Envoy { _proxy: Envoy },
     Relay { _process: Process },
     Ztunnel { _proxy: Ztunnel },
 }
@@ -49,6 +55,17 @@ impl Hop {
         }
         let mut proxy = Ztunnel::start(host, &spec)?;
         Ok(Self { id: proxy.process().id(), _process: Alive::Ztunnel { _proxy: proxy } })
+    }
+
+    /// Starts an Envoy.
+    pub(super) fn envoy(
+        program: &Path,
+        host: &Host,
+        config: &EnvoyConfig,
+        workspace: &Workspace,
+    ) -> Result<Self, EnvoyError> {
+        let mut proxy = Envoy::start(program, host, config, workspace)?;
+        Ok(Self { id: proxy.process().id(), _process: Alive::Envoy { _proxy: proxy } })
     }
 
     /// Its process.
@@ -88,4 +105,19 @@ pub(super) fn mesh(pods: [&Pod; 2]) -> MeshFile {
         .pod(server.clone())
         .policy(&policy("let-the-client-in", "Allow", principal))
         .policy(&policy("keep-nobody-out", "Deny", "cluster.local/ns/default/sa/nobody"))
+}
+
+/// How two Envoys are to be the two ends: the client's and the server's.
+pub(super) fn envoys(pods: [&Pod; 2], workers: usize) -> io::Result<[EnvoyConfig; 2]> {
+    let authority = DevCa::new(Arc::new(aws_lc_rs::default_provider()));
+    let identity = |pod: &Pod| -> io::Result<PemSvid> {
+        let id = pod.identity().parse().map_err(io::Error::other)?;
+        authority.export(&id).map_err(io::Error::other)
+    };
+    let [client, server] = pods;
+    let root = DevCa::root_pem();
+    Ok([
+        EnvoyConfig::client(root, &server.identity()).identity(identity(client)?).workers(workers),
+        EnvoyConfig::server(root, &client.identity()).identity(identity(server)?).workers(workers),
+    ])
 }

@@ -22,8 +22,9 @@ mod usage;
 
 use std::{ffi::OsString, process::ExitCode};
 
-use examples::lab;
+use examples::lab::{self, Envoy};
 
+use contender::Contender;
 use options::{Command, Options};
 
 /// Runs the program with these arguments (without its name) and environment variables.
@@ -39,7 +40,7 @@ pub fn main(
             print!("{}", options::HELP);
             ExitCode::SUCCESS
         }
-        Ok(Command::Measure(options)) => measure(&options),
+        Ok(Command::Measure(options)) => measure(options, environment),
         Ok(Command::Proxy) => proxy::main(environment.into_iter().collect()),
         Ok(Command::Relay { workers }) => relay::main(workers),
         Err(error) => {
@@ -49,7 +50,15 @@ pub fn main(
     }
 }
 
-fn measure(options: &Options) -> ExitCode {
+fn measure(mut options: Options, environment: impl IntoIterator<Item = (OsString, OsString)>) -> ExitCode {
+    if options.envoy {
+        let Some(program) = Envoy::find(environment) else {
+            eprintln!("e2e: there is no Envoy; .ci/install brings it, or MESH_ENVOY names it");
+            return ExitCode::FAILURE;
+        };
+        options.contenders.push(Contender::Envoy { program });
+    }
+    machine::raise_file_limit();
     let workspace = match lab::enter() {
         Ok(workspace) => workspace,
         Err(error) => {
@@ -57,7 +66,7 @@ fn measure(options: &Options) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    match run::run(&workspace, options) {
+    match run::run(&workspace, &options) {
         Ok(outcome) => {
             let text = if options.json { report::json(&outcome) } else { report::table(&outcome) };
             println!("{text}");

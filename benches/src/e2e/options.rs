@@ -44,6 +44,8 @@ pub(super) enum Command {
 pub(super) struct Options {
     /// What carries the connections.
     pub(super) contenders: Vec<Contender>,
+    /// Whether a pair of Envoys is one of them.
+    pub(super) envoy: bool,
     /// Which loads.
     pub(super) rows: Vec<Row>,
     /// How often each.
@@ -117,7 +119,8 @@ impl Options {
         let mut scale = if quick { Scale::QUICK } else { Scale::FULL };
         scale.duration = seconds.unwrap_or(scale.duration);
         Ok(Command::Measure(Self {
-            contenders: contenders(ours, log, programs, envoy),
+            contenders: contenders(ours, log, programs),
+            envoy,
             rows,
             rounds: rounds.unwrap_or(if quick { 1 } else { 3 }),
             scale,
@@ -153,14 +156,13 @@ fn chosen(row: Row, only: &[String]) -> bool {
     only.is_empty() || only.iter().any(|prefix| row.name().starts_with(prefix.as_str()))
 }
 
-fn contenders(ours: bool, log: bool, programs: Vec<PathBuf>, envoy: bool) -> Vec<Contender> {
+fn contenders(ours: bool, log: bool, programs: Vec<PathBuf>) -> Vec<Contender> {
     let proxies = ours.then_some(None).into_iter().chain(programs.into_iter().map(Some));
     let variants = |program: Option<PathBuf>| {
         let proxy = |access_log| Contender::Ztunnel { program: program.clone(), access_log };
         [Some(proxy(false)), log.then(|| proxy(true))].into_iter().flatten().collect::<Vec<_>>()
     };
-    let envoy = envoy.then_some(Contender::Envoy);
-    [Contender::Direct, Contender::Relay].into_iter().chain(proxies.flat_map(variants)).chain(envoy).collect()
+    [Contender::Direct, Contender::Relay].into_iter().chain(proxies.flat_map(variants)).collect()
 }
 
 fn number(option: &str, value: &str) -> Result<usize, OptionError> {

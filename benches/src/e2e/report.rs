@@ -61,6 +61,7 @@ pub(super) fn json(outcome: &Outcome) -> String {
             "processor": machine.processor,
             "processors": machine.processors,
             "kernel": machine.kernel,
+            "congestion_control": machine.congestion,
             "unix_time": machine.unix_time,
             "other_programs_processors": foreign.median(),
         },

@@ -12,15 +12,13 @@ use mesh_identity::PemSvid;
 use serde_json::{Value, json};
 use thiserror::Error;
 
-use super::{enter::Workspace, host::Host, process::Process};
+use super::{capture::PROXY_MARK, enter::Workspace, host::Host, process::Process};
 
 const ADMIN_PORT: u16 = 15000;
 /// Bound on getting ready.
 const START_PATIENCE: Duration = Duration::from_secs(20);
 /// What it logs when its listeners are open.
 const STARTED: &str = "all dependencies initialized. starting workers";
-/// `SO_MARK` of what it dials, which the redirection rules let pass.
-const MARK: u32 = 0x539;
 
 /// Envoy on a host, as one end of HBONE. Dropping it kills it.
 #[derive(Debug)]
@@ -150,6 +148,13 @@ impl EnvoyConfig {
     #[must_use]
     pub fn identity(mut self, identity: PemSvid) -> Self {
         self.identity = Some(identity);
+        self
+    }
+
+    /// Trusts another root than the one given first.
+    #[must_use]
+    pub fn trust(mut self, root: &str) -> Self {
+        self.root = root.to_owned();
         self
     }
 
@@ -331,7 +336,7 @@ fn upstream(destination: Value) -> Value {
         "original_dst_lb_config": destination,
         "connect_timeout": "5s",
         "upstream_bind_config": {"socket_options": [
-            {"description": "SO_MARK", "level": 1, "name": 36, "int_value": MARK, "state": "STATE_PREBIND"},
+            {"description": "SO_MARK", "level": 1, "name": 36, "int_value": PROXY_MARK, "state": "STATE_PREBIND"},
         ]},
         "circuit_breakers": {"thresholds": [unlimited]},
     })

@@ -49,7 +49,7 @@ fn rules() -> String {
     type route hook output priority -150; policy accept;
     ct mark & {MARK_MASK:#x} == {RETURN_MARK:#x} meta mark set ct mark
   }}
-  chain redirect {{
+  chain outgoing {{
     type nat hook output priority -100; policy accept;
     meta l4proto tcp meta mark & {MARK_MASK:#x} == {RETURN_MARK:#x} accept
     oifname \"lo\" accept

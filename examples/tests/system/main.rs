@@ -13,10 +13,12 @@ mod fixture;
 mod guard;
 mod lifecycle;
 mod outside;
+mod peers;
 mod policy;
 mod rules;
 mod runner;
 mod stream;
+mod tproxy;
 mod tunnel;
 
 use std::{env, process::ExitCode};
@@ -32,9 +34,15 @@ fn main() -> ExitCode {
         ("guard", guard::CASES),
         ("lifecycle", lifecycle::CASES),
         ("outside", outside::CASES),
+        ("peers::envoy_client", peers::envoy_client::CASES),
+        ("peers::envoy_server", peers::envoy_server::CASES),
+        ("peers::http2", peers::http2::CASES),
+        ("peers::openssl_client", peers::openssl_client::CASES),
+        ("peers::openssl_server", peers::openssl_server::CASES),
         ("policy", policy::CASES),
         ("rules", rules::CASES),
         ("stream", stream::CASES),
+        ("tproxy", tproxy::CASES),
         ("tunnel", tunnel::CASES),
     ])
 }

@@ -17,7 +17,7 @@ fn demo(arguments: &[&str]) -> Command {
 fn report(output: &Output) -> Value {
     let text = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{text}\n{}", String::from_utf8_lossy(&output.stdout));
-    serde_json::from_slice(&output.stdout).unwrap()
+    serde_json::from_slice(&output.stdout).expect("the report is JSON")
 }
 
 #[test]

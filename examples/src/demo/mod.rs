@@ -1,7 +1,7 @@
 //! The demo: a mesh between two pods, made, used and measured on this machine alone.
 //!
-//! In network namespaces where they are possible ([`namespaces`]), otherwise in one process on loopback addresses
-//! ([`one_process`]). Both fill a [`Report`](report::Report), which [`page`] shows.
+//! In network namespaces where they are possible (`namespaces`), otherwise in one process on loopback addresses
+//! (`one_process`). Both fill a `Report`, which `page` shows.
 
 mod applications;
 mod error;

@@ -1,5 +1,5 @@
 use std::{
-    fs, io,
+    fmt, fs, io,
     path::{Path, PathBuf},
 };
 
@@ -12,6 +12,7 @@ use nix::{
 use thiserror::Error;
 
 use super::{
+    probe,
     refusal::{Refusal, SystemFacts},
     tool::{Tool, ToolError},
 };
@@ -58,34 +59,48 @@ pub enum Privilege {
 
 /// Moves this process into a mount and a network namespace of its own, and into a user namespace if it needs one.
 ///
-/// Call it at the start of `main`: a process that has threads cannot change its user namespace.
+/// Call it near the start of `main`, after [`exec_if_asked`](super::exec_if_asked): a process that has threads cannot
+/// change its user namespace. A child process tries first, so that an error leaves this one as it was.
 ///
 /// # Errors
 ///
-/// If the system refuses; the error says what does, and what to do.
+/// If the system refuses; the error says what does, and its [`Refusal`] what to do.
 pub fn enter() -> Result<Workspace, EnterError> {
+    probe::probe()?;
+    enter_here().map_err(|(step, errno)| EnterError::refused(step, errno))
+}
+
+/// Takes the steps; after an error some of them are taken.
+pub(super) fn enter_here() -> Result<Workspace, (Step, Errno)> {
     let inner = CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWNET;
-    let privilege = if unshare(inner).is_ok() {
+    let privilege = if SystemFacts::read().has_capabilities() && unshare(inner).is_ok() {
         Privilege::Capabilities
     } else {
         // Asked before: inside, the process is user 0 of its own namespace.
         let (user, group) = (geteuid(), getegid());
-        refused_at(Step::Unshare, unshare(CloneFlags::CLONE_NEWUSER | inner))?;
-        map_ids(user.as_raw(), group.as_raw())?;
+        unshare(CloneFlags::CLONE_NEWUSER | inner).map_err(|errno| (Step::Unshare, errno))?;
+        map_ids(user.as_raw(), group.as_raw()).map_err(|error| {
+            (Step::MapIds, error.raw_os_error().map_or(Errno::UnknownErrno, Errno::from_raw))
+        })?;
         Privilege::UserNamespace
     };
     // Without this, what is mounted below would show outside.
-    refused_at(
-        Step::Mount,
-        mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>),
-    )?;
-    Ok(Workspace { privilege, scratch: mount_scratch()? })
+    mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>)
+        .map_err(|errno| (Step::Mount, errno))?;
+    let scratch = mount_scratch().map_err(|errno| (Step::Mount, errno))?;
+    Ok(Workspace { privilege, scratch })
 }
 
 /// Why this process could not move into namespaces of its own.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum EnterError {
+    /// It could not be found out whether it can.
+    #[error("namespaces cannot be tried in a child process")]
+    Probe {
+        /// Why not.
+        source: io::Error,
+    },
     /// The system refuses a step.
     #[error("{step} is refused by {refusal}")]
     Refused {
@@ -102,38 +117,58 @@ impl EnterError {
     /// What stands in the way.
     pub fn refusal(&self) -> Refusal {
         match self {
+            Self::Probe { .. } => Refusal::Unknown,
             Self::Refused { refusal, .. } => *refusal,
         }
+    }
+
+    pub(super) fn refused(step: Step, errno: Errno) -> Self {
+        Self::Refused { step, refusal: Refusal::diagnose(errno, &SystemFacts::read()), source: errno.into() }
     }
 }
 
 /// A step into the namespaces, as an error names it.
-#[derive(Clone, Copy, Debug, Eq, Error, PartialEq)]
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Step {
     /// Mapping this user to user 0 inside.
-    #[error("mapping this user into a user namespace")]
     MapIds,
     /// Mounting inside the mount namespace.
-    #[error("mounting inside a new mount namespace")]
     Mount,
     /// Leaving the namespaces shared with the machine.
-    #[error("making user, mount and network namespaces")]
     Unshare,
 }
 
-fn map_ids(user: u32, group: u32) -> Result<(), EnterError> {
-    // An unprivileged group map needs this first; kernels before 3.19 have no such file and no such rule.
-    let _ = fs::write("/proc/self/setgroups", "deny");
-    for (file, id) in [("/proc/self/uid_map", user), ("/proc/self/gid_map", group)] {
-        fs::write(file, format!("0 {id} 1")).map_err(|error| {
-            let errno = error.raw_os_error().map_or(Errno::UnknownErrno, Errno::from_raw);
-            refusal(Step::MapIds, errno)
-        })?;
+impl Step {
+    pub(super) const ALL: [Self; 3] = [Self::MapIds, Self::Mount, Self::Unshare];
+
+    /// The word for it between processes.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::MapIds => "map-ids",
+            Self::Mount => "mount",
+            Self::Unshare => "unshare",
+        }
     }
-    Ok(())
 }
 
-fn mount_scratch() -> Result<PathBuf, EnterError> {
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::MapIds => "mapping this user into a user namespace",
+            Self::Mount => "mounting inside a new mount namespace",
+            Self::Unshare => "making user, mount and network namespaces",
+        })
+    }
+}
+
+fn map_ids(user: u32, group: u32) -> io::Result<()> {
+    // An unprivileged group map needs this first; kernels before 3.19 have no such file and no such rule.
+    let _ = fs::write("/proc/self/setgroups", "deny");
+    fs::write("/proc/self/uid_map", format!("0 {user} 1"))?;
+    fs::write("/proc/self/gid_map", format!("0 {group} 1"))
+}
+
+fn mount_scratch() -> nix::Result<PathBuf> {
     let mut last = Errno::ENOENT;
     for place in SCRATCH_PLACES {
         let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
@@ -142,17 +177,5 @@ fn mount_scratch() -> Result<PathBuf, EnterError> {
             Err(errno) => last = errno,
         }
     }
-    Err(refusal(Step::Mount, last))
-}
-
-fn refused_at(step: Step, result: nix::Result<()>) -> Result<(), EnterError> {
-    result.map_err(|errno| refusal(step, errno))
-}
-
-fn refusal(step: Step, errno: Errno) -> EnterError {
-    EnterError::Refused {
-        step,
-        refusal: Refusal::diagnose(errno, &SystemFacts::read()),
-        source: errno.into(),
-    }
+    Err(last)
 }

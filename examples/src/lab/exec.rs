@@ -9,17 +9,22 @@ use std::{
 use nix::sys::signal::SigSet;
 use rustix::process::{Signal, set_parent_process_death_signal};
 
+use super::probe;
+
 /// The hidden first argument: `<this program> __lab-exec <parent> <program> <arguments…>`.
 const ARGUMENT: &str = "__lab-exec";
 
-/// Becomes another program if a [`Host`](super::Host) started this one for that; otherwise returns at once.
+/// Becomes another program if a [`Host`](super::Host) started this one for that, or tries namespaces if
+/// [`enter`](super::enter) did; otherwise returns at once.
 ///
 /// Call it first in `main`. The detour exists because only the new process itself can ask the kernel to be killed when
 /// its parent dies, and asking between fork and exec would need unsafe code.
 pub fn exec_if_asked() {
     let mut arguments = env::args_os().skip(1);
-    if arguments.next().as_deref() != Some(OsStr::new(ARGUMENT)) {
-        return;
+    match arguments.next().as_deref().and_then(OsStr::to_str) {
+        Some(ARGUMENT) => {}
+        Some(probe::ARGUMENT) => probe::answer(),
+        _ => return,
     }
     let parent = arguments.next().and_then(|parent| parent.to_str()?.parse::<u32>().ok());
     let (Some(parent), Some(program)) = (parent, arguments.next()) else {

@@ -32,6 +32,7 @@ mod metric;
 mod namespace;
 mod network;
 mod pattern;
+mod probe;
 mod process;
 mod refusal;
 mod tool;

@@ -17,8 +17,15 @@ pub(super) fn info(istio_version: &str) -> BuildInfo {
 
 /// The same as one line, as Istio's tools print it.
 pub(super) fn line(istio_version: &str) -> String {
-    let BuildInfo { version, git_revision, rust_version, build_profile, build_status, istio_version, crypto_provider } =
-        info(istio_version);
+    let BuildInfo {
+        version,
+        git_revision,
+        rust_version,
+        build_profile,
+        build_status,
+        istio_version,
+        crypto_provider,
+    } = info(istio_version);
     format!(
         "version.BuildInfo{{Version:\"{version}\", GitRevision:\"{git_revision}\", RustVersion:\"{rust_version}\", \
          BuildProfile:\"{build_profile}\", BuildStatus:\"{build_status}\", IstioVersion:\"{istio_version}\", \

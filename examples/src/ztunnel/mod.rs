@@ -5,14 +5,7 @@ mod environment;
 mod logging;
 mod node;
 
-use std::{
-    collections::BTreeMap,
-    ffi::OsString,
-    num::NonZeroUsize,
-    process::ExitCode,
-    sync::Arc,
-    thread,
-};
+use std::{collections::BTreeMap, ffi::OsString, num::NonZeroUsize, process::ExitCode, sync::Arc, thread};
 
 use mesh_proxy::telemetry::Telemetry;
 use rustix::process::{Resource, getrlimit, setrlimit};
@@ -41,7 +34,10 @@ pub fn main(
         // Further arguments, such as the `ztunnel` of Istio's chart, say nothing.
         None | Some("proxy") => run(&environment),
         Some("version") => {
-            println!("{}", build::line(environment.get("ISTIO_META_ISTIO_VERSION").map_or("unknown", String::as_str)));
+            println!(
+                "{}",
+                build::line(environment.get("ISTIO_META_ISTIO_VERSION").map_or("unknown", String::as_str))
+            );
             ExitCode::SUCCESS
         }
         Some("help" | "--help" | "-h") => {
@@ -71,7 +67,11 @@ pub fn run(environment: &BTreeMap<String, String>) -> ExitCode {
     raise_descriptor_limit();
     let telemetry = Telemetry::builder()
         .version(environment.istio_version.clone())
-        .counter("mesh_log_lines_dropped", "Log lines dropped as nobody took those before them.", logging.dropped_lines())
+        .counter(
+            "mesh_log_lines_dropped",
+            "Log lines dropped as nobody took those before them.",
+            logging.dropped_lines(),
+        )
         .build();
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,

@@ -92,7 +92,11 @@ impl Node {
     /// Reads the state of the mesh, and from then on whenever it changes.
     ///
     /// What is there at start has to be good: there is nothing to fall back on.
-    async fn follow(&self, source: LocalSource, synced: PendingTask) -> Result<tokio::task::AbortHandle, ServeError> {
+    async fn follow(
+        &self,
+        source: LocalSource,
+        synced: PendingTask,
+    ) -> Result<tokio::task::AbortHandle, ServeError> {
         let file = match source {
             LocalSource::Text(text) => {
                 self.apply(text.parse().map_err(ServeError::LocalConfig)?);
@@ -119,7 +123,9 @@ impl Node {
                         node.apply(config);
                         node.telemetry.event(&Event::LocalConfigApplied);
                     }
-                    Err(error) => node.telemetry.event(&Event::LocalConfigRejected { error: &describe(&error) }),
+                    Err(error) => {
+                        node.telemetry.event(&Event::LocalConfigRejected { error: &describe(&error) })
+                    }
                 }
             }
         });

@@ -57,7 +57,8 @@ fn plain(authority: &Authority) -> (Arc<ClientConfig>, Arc<ServerConfig>) {
     roots.add(authority.root()).expect("a root");
     let roots = Arc::new(roots);
     let provider = testing::provider();
-    let verifier = WebPkiClientVerifier::builder_with_provider(Arc::clone(&roots), Arc::clone(&provider)).build();
+    let verifier =
+        WebPkiClientVerifier::builder_with_provider(Arc::clone(&roots), Arc::clone(&provider)).build();
     let mut server_config = ServerConfig::builder_with_provider(Arc::clone(&provider))
         .with_protocol_versions(&[&TLS13])
         .expect("TLS 1.3")

@@ -2,7 +2,9 @@
 
 use std::{fmt::Display, hint::black_box};
 
-use criterion::{BatchSize, BenchmarkGroup, Criterion, Throughput, criterion_group, criterion_main, measurement::WallTime};
+use criterion::{
+    BatchSize, BenchmarkGroup, Criterion, Throughput, criterion_group, criterion_main, measurement::WallTime,
+};
 use hbone::{Baggage, Destination, Forwarded, TraceParent};
 use http::HeaderValue;
 

@@ -55,7 +55,10 @@ fn change(criterion: &mut Criterion) {
 /// ALLOW policies of which none fits: every one has to be looked at, as far as an index does not help.
 fn set(size: usize, namespaces: usize) -> PolicySet {
     let policies = (0..size).map(|number| policy(number % namespaces, number));
-    policies.fold(PolicySet::builder(), |builder, policy| builder.policy(policy)).build().expect("distinct names")
+    policies
+        .fold(PolicySet::builder(), |builder, policy| builder.policy(policy))
+        .build()
+        .expect("distinct names")
 }
 
 fn policy(namespace: usize, number: usize) -> Policy {

@@ -83,8 +83,13 @@ async fn through_copy() -> Ends {
     let (mut relay_upstream, server) = direct().await;
     tokio::spawn(async move {
         // Ends with the bench.
-        let _ = tokio::io::copy_bidirectional_with_sizes(&mut relay_downstream, &mut relay_upstream, BUFFER, BUFFER)
-            .await;
+        let _ = tokio::io::copy_bidirectional_with_sizes(
+            &mut relay_downstream,
+            &mut relay_upstream,
+            BUFFER,
+            BUFFER,
+        )
+        .await;
     });
     (client, server)
 }

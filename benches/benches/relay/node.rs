@@ -102,8 +102,10 @@ fn proxy(
     let id = format!("spiffe://example.org/ns/shop/sa/{name}");
     let identities: Arc<dyn IdentitySource> = Arc::new(authority.store([id.as_str()]));
     let key = WorkloadKey { name: name.into(), namespace: "shop".into(), service_account: name.into() };
-    let settings =
-        Settings::default().workers(NonZeroUsize::MIN).original_source(OriginalSource::Off).listen(ListenAddresses {
+    let settings = Settings::default()
+        .workers(NonZeroUsize::MIN)
+        .original_source(OriginalSource::Off)
+        .listen(ListenAddresses {
             outbound: at(0),
             inbound_plaintext: at(0),
             inbound_hbone: at(hbone_port),
@@ -113,7 +115,8 @@ fn proxy(
 }
 
 fn workload(name: &str, address: Ipv4Addr) -> Workload {
-    let mut workload = Workload::new(format!("c//Pod/shop/{name}"), "example.org", "shop", name).expect("a workload");
+    let mut workload =
+        Workload::new(format!("c//Pod/shop/{name}"), "example.org", "shop", name).expect("a workload");
     workload.name = name.into();
     workload.protocol = Protocol::Hbone;
     workload.addresses = vec![address.into()];

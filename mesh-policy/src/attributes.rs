@@ -32,6 +32,12 @@ impl<'a> Attributes<'a> {
         }
     }
 
+    /// Without an identity the namespace is the empty text, unlike the other fields of an identity: the
+    /// reference's rule.
+    pub(crate) fn namespace(&self) -> &'a str {
+        self.identity.map_or("", |id| id.namespace)
+    }
+
     /// What a field is compared with, for people.
     pub(crate) fn value(&self, field: Field) -> Actual<'a> {
         let identity = |of: fn(Identity<'a>) -> Actual<'a>| self.identity.map_or(Actual::Absent, of);

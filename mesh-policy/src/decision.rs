@@ -34,8 +34,9 @@ impl<'a> Decision<'a> {
     /// The policies in dry run that would deny the connection if all of them were enforced.
     ///
     /// These are the DENY policies that match and, where the connection is allowed only because no ALLOW
-    /// policy is enforced, the ALLOW policies, if none of them matches. They are evaluated here and not
-    /// before: a decision costs nothing for policies in dry run until this is called, and no allocation then.
+    /// policy is enforced, the ALLOW policies, if none of them matches. Those that match come first, by name.
+    /// They are evaluated here and not before: a decision costs nothing for policies in dry run until this is
+    /// called, and no allocation then.
     pub fn dry_run_denials(&self) -> impl Iterator<Item = &'a PolicyName> + use<'a> {
         self.applicable.dry_run_denials(self.reason)
     }

@@ -1,5 +1,7 @@
 //! The order in which policies decide.
 
+use std::iter;
+
 use crate::{
     Action, ConnectionFacts, Decision, MissingPolicy, Policy, PolicyName, PolicySet, Reason, Scope,
     attributes::Attributes,
@@ -9,9 +11,13 @@ use crate::{
 impl PolicySet {
     /// Decides about a connection.
     ///
-    /// Never fails, blocks or allocates. The cost is linear in the policies that apply to the destination:
-    /// those of its namespace, the global ones, and those it lists. Policies of other namespaces cost
-    /// nothing.
+    /// Never fails, blocks or allocates.
+    ///
+    /// Costs one look-up for each form of value (an exact principal, a prefix of some length, a range of some
+    /// length, a port, …) by which rules for the destination's namespace or for all of the mesh are found, and
+    /// then what it takes to ask the rules that are found. A rule is found by its most selective positive
+    /// clause; rules without one, and rules whose value every peer has, are asked about every connection.
+    /// Policies that the workload lists by name are asked one by one.
     pub fn evaluate_connection<'a>(&'a self, facts: &ConnectionFacts<'a>) -> Decision<'a> {
         let applicable = Applicable::new(self, facts);
         Decision { reason: applicable.decide(), applicable }
@@ -46,7 +52,7 @@ impl<'a> Applicable<'a> {
     }
 
     pub(crate) fn decide(&self) -> Reason<'a> {
-        if let Some((policy, rule)) = self.smallest_match(DENY) {
+        if let Some((policy, rule)) = self.smallest_match(DENY, None) {
             return Reason::DeniedBy { policy, rule };
         }
         if let Some(policy) = self.missing_policy() {
@@ -55,27 +61,25 @@ impl<'a> Applicable<'a> {
         if self.policies(ALLOW).next().is_none() {
             return Reason::NoAllowPolicies;
         }
-        match self.smallest_match(ALLOW) {
+        match self.smallest_match(ALLOW, None) {
             Some((policy, rule)) => Reason::AllowedBy { policy, rule },
             None => Reason::NoneAllowed,
         }
     }
 
     pub(crate) fn dry_run_denials(self, reason: Reason<'a>) -> impl Iterator<Item = &'a PolicyName> {
-        let matches = move |policy: &Policy| policy.matching_rule(&self.attributes).is_some();
         let none_would_allow =
-            reason == Reason::NoAllowPolicies && !self.policies(DRY_RUN_ALLOW).any(&matches);
+            reason == Reason::NoAllowPolicies && self.smallest_match(DRY_RUN_ALLOW, None).is_none();
         let allows = none_would_allow.then(|| self.policies(DRY_RUN_ALLOW)).into_iter().flatten();
-        self.policies(DRY_RUN_DENY)
-            .filter(move |policy| matches(policy))
-            .chain(allows)
-            .map(|policy| &policy.name)
+        let smallest_after = move |after| Some(self.smallest_match(DRY_RUN_DENY, after)?.0);
+        iter::successors(smallest_after(None), move |name| smallest_after(Some(*name)))
+            .chain(allows.map(|policy| &policy.name))
     }
 
     /// All policies of a class.
     pub(crate) fn policies(self, class: Class) -> impl Iterator<Item = &'a Policy> {
         let groups = self.in_namespace.into_iter().chain([self.index.global()]);
-        groups.flat_map(move |group| group.class(class)).map(|policy| &**policy).chain(self.listed(class))
+        groups.flat_map(move |group| group.class(class).policies()).chain(self.listed(class))
     }
 
     /// Those that apply only because the workload lists them.
@@ -92,15 +96,17 @@ impl<'a> Applicable<'a> {
         }
     }
 
+    /// The policy of a class that matches and has the smallest name after the one given, with its rule.
+    ///
     /// The smallest name is independent of the order in which policies arrived or are listed.
-    fn smallest_match(&self, class: Class) -> Option<(&'a PolicyName, usize)> {
-        let matching = |policy: &'a Policy| Some((&policy.name, policy.matching_rule(&self.attributes)?));
-        // Groups are sorted, so their first match is their smallest.
-        let first_of = |group: &'a Group| group.class(class).iter().find_map(|policy| matching(policy));
-        let in_namespace = self.in_namespace.and_then(first_of);
-        let global = first_of(self.index.global());
-        let listed = self.listed(class).filter_map(matching).min();
-        [in_namespace, global, listed].into_iter().flatten().min()
+    fn smallest_match(self, class: Class, after: Option<&PolicyName>) -> Option<(&'a PolicyName, usize)> {
+        let in_group = |group: &'a Group| group.class(class).smallest_match(&self.attributes, after);
+        let in_namespace = self.in_namespace.and_then(in_group);
+        let global = in_group(self.index.global());
+        let listed = self.listed(class).filter(|policy| after.is_none_or(|after| policy.name > *after));
+        let listed =
+            listed.filter_map(|policy| Some((&policy.name, policy.matching_rule(&self.attributes)?)));
+        [in_namespace, global, listed.min()].into_iter().flatten().min()
     }
 
     fn missing_policy(&self) -> Option<&'a PolicyName> {

@@ -31,6 +31,7 @@ impl Match {
             return Some(MatchMiss::Empty);
         }
         let Attributes { source, destination, destination_port, identity } = *attributes;
+        let namespace = attributes.namespace();
         // Cheap comparisons first.
         let (field, negated, expected) =
             check(Field::DestinationPort, &self.destination_ports, &self.not_destination_ports, |port| {
@@ -48,7 +49,7 @@ impl Match {
             })
             .or_else(|| {
                 check(Field::Namespace, &self.namespaces, &self.not_namespaces, |pattern| {
-                    is_in_namespace(identity, pattern)
+                    pattern.matches(namespace)
                 })
             })
             .or_else(|| {
@@ -64,7 +65,7 @@ impl Match {
         Some(MatchMiss::Field(Mismatch { field, negated, expected, actual: attributes.value(field) }))
     }
 
-    fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         let Self {
             namespaces,
             not_namespaces,
@@ -102,12 +103,6 @@ where
         return Some((field, false, values.into()));
     }
     not_values.iter().any(fits).then(|| (field, true, not_values.into()))
-}
-
-/// Without an identity the namespace is the empty text, unlike the other fields of an identity: the
-/// reference's rule.
-fn is_in_namespace(identity: Option<Identity<'_>>, pattern: &StringMatch) -> bool {
-    pattern.matches(identity.map_or("", |id| id.namespace))
 }
 
 fn has_service_account(identity: Option<Identity<'_>>, account: &ServiceAccountMatch) -> bool {

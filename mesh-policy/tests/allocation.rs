@@ -21,6 +21,17 @@ fn decisions_allocate_nothing() {
         deny("bank/b", vec![vec![vec![not_principals(vec![StringMatch::Presence])]]]),
         scoped(Scope::Global, deny("root/c", vec![vec![vec![ports(&[9090])]]])),
         scoped(Scope::WorkloadSelector, deny("bank/d", nothing())),
+        // Found by each form of value.
+        deny(
+            "bank/found",
+            vec![
+                vec![vec![principals(vec![prefix("example.net"), suffix("/till"), exact("x")])]],
+                vec![vec![namespaces(vec![prefix("b"), suffix("k"), exact("x")])]],
+                vec![vec![source_ips(&["198.51.100.0/24", "2001:db8::/32"])]],
+                vec![vec![not_ports(&[8080]), ports(&[1])]],
+                vec![vec![not_ports(&[8080, 9090, 1])]],
+            ],
+        ),
         dry_run(deny("bank/e", everything())),
         dry_run(allow("bank/f", nothing())),
     ]);

@@ -30,6 +30,33 @@ proptest! {
         prop_assert_eq!(dry_run, naive::dry_run_denials(&policies, &call, decision.reason()));
     }
 
+    // Enough policies that the index spans pages and rules share keys.
+    #[test]
+    fn many_policies_agree_with_the_naive_reading(
+        changes in vec((prop::bool::weighted(0.8), numbered_policy()), 0..250),
+        calls in vec(call(), 1..8),
+        missing in missing(),
+    ) {
+        let mut set = build(&[], missing);
+        let mut model = BTreeMap::new();
+        for (insert, policy) in changes {
+            if insert {
+                set.insert(policy.clone());
+                model.insert(policy.name.clone(), policy);
+            } else {
+                set.remove(&policy.name);
+                model.remove(&policy.name);
+            }
+        }
+        let policies: Vec<_> = model.into_values().collect();
+        for call in &calls {
+            let decision = call.decide(&set);
+            prop_assert_eq!(decision.reason(), naive::decide(&policies, call, missing));
+            let dry_run: BTreeSet<_> = decision.dry_run_denials().collect();
+            prop_assert_eq!(dry_run, naive::dry_run_denials(&policies, call, decision.reason()));
+        }
+    }
+
     // policy#13
     #[test]
     fn deny_wins(policies in policies(), call in call(), missing in missing()) {
@@ -116,7 +143,9 @@ proptest! {
         let model: Vec<_> = model.into_values().collect();
         prop_assert!(set.iter().eq(&model));
         let built = build(&model, missing);
-        prop_assert_eq!(call.decide(&set).reason(), call.decide(&built).reason());
+        let decision = call.decide(&set);
+        prop_assert_eq!(decision.reason(), call.decide(&built).reason());
+        prop_assert!(decision.dry_run_denials().eq(call.decide(&built).dry_run_denials()));
     }
 
     #[test]
@@ -223,6 +252,15 @@ fn policy() -> impl Strategy<Value = Policy> {
     let action = select(vec![Action::Allow, Action::Deny]);
     (name(), scope, action, prop::bool::weighted(0.25), rules())
         .prop_map(|(name, scope, action, dry_run, rules)| Policy { name, scope, action, dry_run, rules })
+}
+
+/// Of many names, two of which lists name.
+fn numbered_policy() -> impl Strategy<Value = Policy> {
+    let namespace = select(vec!["bank", "bank", "bank", "shop"]);
+    (policy(), namespace, 0..200_usize).prop_map(|(policy, namespace, number)| {
+        let name = ["a", "b"].get(number).map_or_else(|| number.to_string(), |name| (*name).to_owned());
+        Policy { name: PolicyName::new(namespace, name), ..policy }
+    })
 }
 
 /// Few names, so that lists and policies meet.

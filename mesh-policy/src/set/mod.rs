@@ -10,11 +10,11 @@ use std::{fmt, sync::Arc};
 
 use crate::{Policy, PolicyName};
 
-/// The policies of a mesh, indexed by where they apply.
+/// The policies of a mesh, indexed by where they apply and by what has to be true for their rules to match.
 ///
-/// A clone costs one reference count and never changes: changing a set that is shared first copies its index
-/// (pointers, not policies), and a set that is not shared is changed in place. So a batch of changes copies
-/// once.
+/// A clone costs one reference count and never changes: changing a set that is shared first copies the parts
+/// of its index that the change touches (pointers, not policies), and what is not shared is changed in place.
+/// So a batch of changes copies hardly more than one of them does.
 #[derive(Clone)]
 pub struct PolicySet {
     index: Arc<Index>,
@@ -60,8 +60,8 @@ impl PolicySet {
 
     /// Adds a policy, or replaces the one with its name.
     ///
-    /// Costs a copy of the index if the set is shared; else the logarithm of its size, and moving the
-    /// pointers to the policies of one namespace.
+    /// Costs a few binary searches for each value that a rule of the policy is found by, and copies of the
+    /// pages searched if the set is shared: tens of microseconds for a policy of ten rules among 10,000.
     pub fn insert(&mut self, policy: impl Into<Arc<Policy>>) {
         Arc::make_mut(&mut self.index).insert(policy.into());
     }
@@ -73,7 +73,7 @@ impl PolicySet {
         }
     }
 
-    /// This set with a policy [inserted](Self::insert). Copies the index: prefer `insert` for many changes.
+    /// This set with a policy [inserted](Self::insert). Shares the index: prefer `insert` for many changes.
     #[must_use]
     pub fn with(&self, policy: impl Into<Arc<Policy>>) -> Self {
         let mut set = self.clone();
@@ -81,7 +81,7 @@ impl PolicySet {
         set
     }
 
-    /// This set with a policy [removed](Self::remove). Copies the index: prefer `remove` for many changes.
+    /// This set with a policy [removed](Self::remove). Shares the index: prefer `remove` for many changes.
     #[must_use]
     pub fn without(&self, name: &PolicyName) -> Self {
         let mut set = self.clone();

@@ -1,4 +1,9 @@
-use std::{fs, io, path::Path, time::Duration};
+use std::{
+    fs, io,
+    path::Path,
+    thread,
+    time::{Duration, Instant},
+};
 
 use examples::lab::{
     Capture, CaptureError, EnvoyError, Host, Network, NetworkError, Pod, StartError, Workspace,
@@ -18,6 +23,9 @@ const SYSCTLS: [(&str, &str); 3] = [
     ("net/ipv4/tcp_tw_reuse", "1"),
     ("net/netfilter/nf_conntrack_tcp_timeout_time_wait", "2"),
 ];
+/// Bound on the first connection, and pause between attempts.
+const FIRST_PATIENCE: Duration = Duration::from_secs(5);
+const FIRST_INTERVAL: Duration = Duration::from_millis(20);
 /// Bound on the end of every connection after a measurement.
 const SETTLE_PATIENCE: Duration = Duration::from_secs(5);
 
@@ -53,7 +61,7 @@ impl Bed {
         let wire =
             if contender.is_encrypted() { Some(network.wire().map_err(BedError::Wire)?) } else { None };
         let hops = start_hops(workspace, contender, workers, number, [&client, &server])?;
-        drop(load::hold(&client, &load, 1).map_err(BedError::Unreachable)?);
+        connect_first(&client, &load).map_err(BedError::Unreachable)?;
         let negotiated = match wire {
             None => None,
             Some(wire) => Some(Negotiated::find(&wire.stop()).ok_or(BedError::NotEncrypted)?),
@@ -172,6 +180,18 @@ fn start_hops(
                 Hop::ztunnel(host, pod, &setup).map_err(|source| BedError::proxy(source, &log))
             };
             hosts.into_iter().zip(&pods).map(start).collect()
+        }
+    }
+}
+
+/// Makes a first connection. Not every proxy listens when it says so: failures count only after a while.
+fn connect_first(client: &Host, load: &LoadServer) -> io::Result<()> {
+    let deadline = Instant::now() + FIRST_PATIENCE;
+    loop {
+        match load::hold(client, load, 1) {
+            Err(error) if Instant::now() > deadline => return Err(error),
+            Err(_) => thread::sleep(FIRST_INTERVAL),
+            Ok(_) => return Ok(()),
         }
     }
 }

@@ -3,7 +3,7 @@ use std::{
     sync::{Arc, atomic::AtomicBool},
 };
 
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 
 use crate::{
     baggage::LocalBaggage,
@@ -38,6 +38,8 @@ pub(crate) struct WorkerContext {
     pub(crate) pool: UpstreamPool,
     pub(crate) connections: Connections,
     pub(crate) baggage: LocalBaggage,
+    /// Set at the deadline of a drain.
+    pub(crate) cut: watch::Sender<bool>,
     /// One permit per downstream connection.
     pub(crate) capacity: Arc<Semaphore>,
 }
@@ -81,6 +83,14 @@ impl WorkerContext {
             direction,
             error: &Report(error),
         });
+    }
+
+    /// Resolves when what is still open must end: at the deadline of a drain.
+    ///
+    /// Cancel safe.
+    pub(crate) async fn cut(&self) {
+        // The sender is part of the context, so the wait ends for no other reason.
+        drop(self.cut.subscribe().wait_for(|&cut| cut).await);
     }
 
     /// Resolves once no downstream connection is open.

@@ -4,6 +4,9 @@ use std::time::Duration;
 
 use tokio::{sync::watch, time::Instant};
 
+/// How long connections cut at the deadline may take to say so to their peers.
+pub(crate) const FAREWELL: Duration = Duration::from_millis(200);
+
 /// Where a proxy is in its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Phase {
@@ -72,6 +75,11 @@ impl DrainWatch {
             Ok(&Phase::Draining { deadline }) => deadline,
             Ok(Phase::Running) | Err(_) => Instant::now(),
         }
+    }
+
+    /// Whether a drain has begun.
+    pub(crate) fn has_started(&self) -> bool {
+        *self.phase.borrow() != Phase::Running
     }
 
     /// Resolves at the deadline of a drain, following it when it is brought forward.

@@ -8,7 +8,7 @@ use crate::{
     route::{InboundError, RouteError},
     socket::DialError,
     state::UnknownWorkload,
-    telemetry::{ConnectionRecord, ResponseFlag},
+    telemetry::{ConnectionRecord, DRAIN_TEXT, ResponseFlag},
 };
 
 /// Why a connection through the proxy failed.
@@ -23,6 +23,9 @@ pub(crate) enum ConnectionError {
     /// A change of state denies a connection that was open.
     #[error("connection closed due to policy change")]
     DeniedLate,
+    /// The deadline of a drain passed.
+    #[error("{DRAIN_TEXT}")]
+    Drained,
     /// The upstream could not be reached.
     #[error("connection failed")]
     Dial(#[source] DialError),
@@ -81,6 +84,8 @@ impl ConnectionError {
     pub(crate) fn flag(&self) -> ResponseFlag {
         match self {
             Self::Denied { .. } | Self::DeniedLate => ResponseFlag::Deny,
+            // Nobody failed.
+            Self::Drained => ResponseFlag::None,
             Self::Http2(_) => ResponseFlag::H2HandshakeFailure,
             Self::Identity(_) => ResponseFlag::IdentityError,
             Self::NetworkPolicy { .. } => ResponseFlag::NetworkPolicy,

@@ -8,7 +8,7 @@ use std::{
 use mesh_identity::{ConfigError, IdentitySource, TlsConfigs};
 use rustls::crypto::CryptoProvider;
 use thiserror::Error;
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::{Semaphore, oneshot, watch};
 
 use crate::{
     baggage::LocalBaggage,
@@ -132,6 +132,10 @@ impl ProxyBuilder {
     /// If an address cannot be bound, or source addresses must be preserved and cannot.
     pub fn build(self) -> Result<Proxy, BuildError> {
         let settings = Arc::new(self.settings);
+        if let Err(source) = settings.sockets.check() {
+            let mark = settings.sockets.packet_mark().unwrap_or_default();
+            return Err(BuildError::PacketMark { mark, source });
+        }
         let mut listeners = Listeners::new(settings.workers.get(), settings.original_source);
         let listening = listeners.bind_all(settings.listen)?;
         let drain = DrainHandle::new(settings.drain_deadline);
@@ -156,6 +160,7 @@ impl ProxyBuilder {
                 source_lost: Arc::clone(&source_lost),
                 tls,
                 connections: Connections::default(),
+                cut: watch::Sender::new(false),
                 baggage: LocalBaggage::default(),
                 capacity: Arc::new(Semaphore::new(settings.max_connections_per_worker)),
             };
@@ -218,6 +223,15 @@ pub enum BuildError {
     /// A listener could not be set up.
     #[error(transparent)]
     Listen(#[from] ListenError),
+    /// Sockets cannot carry the packet mark, by which capture rules recognise the proxy's own traffic.
+    #[error("cannot set the packet mark {mark}: SO_MARK needs CAP_NET_ADMIN or CAP_NET_RAW")]
+    PacketMark {
+        /// The mark asked for.
+        mark: u32,
+        /// What the kernel said.
+        #[source]
+        source: io::Error,
+    },
 }
 
 /// Why a proxy stopped before it was drained.

@@ -359,3 +359,19 @@ async fn bad_file_is_reported_once_and_recovered_from() {
     directory.write("mesh.yaml", &with_workloads(1));
     assert_eq!(next_count(&mut file).await.unwrap(), 1);
 }
+
+#[tokio::test(start_paused = true)]
+async fn half_written_and_emptied_files_do_not_take_effect() {
+    let directory = Directory::new("half-written");
+    let path = directory.write("mesh.yaml", &with_workloads(2));
+    let mut file = LocalConfigFile::new(&path);
+    assert_eq!(next_count(&mut file).await.unwrap(), 2);
+    // In place, as by a shell's redirection: first a part that reads well, then all of it.
+    fs::write(&path, with_workloads(1)).unwrap();
+    let first_look = tokio::time::timeout(Duration::from_millis(250), file.next()).await;
+    assert!(first_look.is_err(), "{first_look:?}");
+    fs::write(&path, with_workloads(3)).unwrap();
+    assert_eq!(next_count(&mut file).await.unwrap(), 3);
+    fs::write(&path, "").unwrap();
+    assert!(matches!(next_count(&mut file).await, Err(LocalConfigError::Empty)));
+}

@@ -115,7 +115,7 @@ async fn a_denied_client_reaches_nothing_and_the_record_says_why() {
     mesh.state.apply([Change::UpsertPolicy(deny_client())]);
     let application = application().await;
     let (_stream, reply) = mesh.connect(CLIENT, application.local_addr().unwrap()).await;
-    assert_eq!(reply, 2, "not allowed");
+    assert_eq!(reply, 2, "not allowed, but {:?}", mesh.client.seen.all());
     let (flag, error) = mesh.server.seen.closed().await;
     assert_eq!(flag, ResponseFlag::Deny);
     assert_eq!(
@@ -286,12 +286,45 @@ async fn a_drain_waits_for_open_connections_and_takes_no_new_ones() {
 async fn what_outlives_the_drain_is_cut_and_reported() {
     let mesh = Mesh::start_with(|settings| settings.drain_deadline(Duration::from_millis(50)));
     let application = application().await;
-    let (mut client, _server) = mesh.open(&application).await;
+    let (mut client, mut server) = mesh.open(&application).await;
     mesh.server.drain.drain();
     timeout(PATIENCE, mesh.server.running).await.unwrap().unwrap().unwrap();
     assert_eq!(mesh.server.seen.closed().await, (ResponseFlag::None, Some(DRAIN_TEXT.to_owned())));
-    let read = timeout(PATIENCE, client.read(&mut [0; 1])).await.unwrap();
-    assert!(read.is_err(), "a cut connection must not look complete");
+    for end in [&mut client, &mut server] {
+        let read = timeout(PATIENCE, end.read(&mut [0; 1])).await.unwrap();
+        assert!(read.is_err(), "a cut connection must not look complete");
+    }
+}
+
+/// The same on the side of the client's proxy, for a tunnel and for a connection passed through.
+#[tokio::test]
+async fn a_cut_resets_what_the_local_application_opened() {
+    for outside in ["127.0.1.2:0", "127.0.1.9:0"] {
+        let mesh = Mesh::start();
+        let application = TcpListener::bind(outside).await.unwrap();
+        let (mut client, mut server) = mesh.open(&application).await;
+        mesh.client.drain.drain_within(Duration::from_millis(50));
+        timeout(PATIENCE, mesh.client.running).await.unwrap().unwrap().unwrap();
+        for end in [&mut client, &mut server] {
+            let read = timeout(PATIENCE, end.read(&mut [0; 1])).await.unwrap();
+            assert!(read.is_err(), "a cut connection must not look complete");
+        }
+    }
+}
+
+/// routing#79
+#[tokio::test]
+async fn a_reset_is_seen_while_the_other_side_does_not_read() {
+    let mesh = Mesh::start();
+    let application = application().await;
+    let (mut client, _server) = mesh.open(&application).await;
+    let piece = vec![0; 1 << 20];
+    while timeout(Duration::from_millis(200), client.write_all(&piece)).await.is_ok() {}
+    client.set_zero_linger().unwrap();
+    drop(client);
+    for node in [&mesh.client, &mesh.server] {
+        assert_eq!(node.seen.closed().await, (ResponseFlag::None, None));
+    }
 }
 
 /// routing#3, telemetry#8

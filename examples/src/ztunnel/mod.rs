@@ -12,6 +12,9 @@ use rustix::process::{Resource, getrlimit, setrlimit};
 
 use environment::Environment;
 
+/// The scope of the program's own log lines.
+const TARGET: &str = "ztunnel";
+
 const HELP: &str = "\
 usage: ztunnel [proxy | version | help]
 
@@ -61,9 +64,9 @@ pub fn run(environment: &BTreeMap<String, String>) -> ExitCode {
     };
     let logging = logging::install(environment.log_levels.clone(), environment.log_format);
     for warning in &environment.warnings {
-        tracing::warn!("{warning}");
+        tracing::warn!(target: TARGET, "{warning}");
     }
-    tracing::info!("version: {}", build::line(&environment.istio_version));
+    tracing::info!(target: TARGET, "version: {}", build::line(&environment.istio_version));
     raise_descriptor_limit();
     let telemetry = Telemetry::builder()
         .version(environment.istio_version.clone())
@@ -96,6 +99,6 @@ fn raise_descriptor_limit() {
     let mut limit = getrlimit(Resource::Nofile);
     limit.current = limit.maximum;
     if let Err(error) = setrlimit(Resource::Nofile, limit) {
-        tracing::warn!(%error, "the limit of open files stays as it is");
+        tracing::warn!(target: TARGET, %error, "the limit of open files stays as it is");
     }
 }

@@ -25,7 +25,7 @@ use tokio::{
 };
 
 use super::{
-    build,
+    TARGET, build,
     environment::{Environment, LocalSource},
 };
 
@@ -99,12 +99,16 @@ impl Node {
     ) -> Result<tokio::task::AbortHandle, ServeError> {
         let file = match source {
             LocalSource::Text(text) => {
-                self.apply(text.parse().map_err(ServeError::LocalConfig)?);
+                self.apply(
+                    text.parse()
+                        .map_err(|source| ServeError::LocalConfig { from: "LOCAL_XDS".to_owned(), source })?,
+                );
                 None
             }
             LocalSource::File(path) => {
+                let from = format!("LOCAL_XDS_PATH {}", path.display());
                 let mut file = LocalConfigFile::new(path);
-                self.apply(file.next().await.map_err(ServeError::LocalConfig)?);
+                self.apply(file.next().await.map_err(|source| ServeError::LocalConfig { from, source })?);
                 Some(file)
             }
         };
@@ -184,7 +188,7 @@ impl Endpoints {
         self.servers.spawn(async move {
             let shutdown = async move { drop(closed.wait_for(|&closed| closed).await) };
             if let Err(error) = admin::serve(listener, endpoint, shutdown).await {
-                tracing::error!(%address, %error, "administrative endpoint lost");
+                tracing::error!(target: TARGET, %address, %error, "administrative endpoint lost");
             }
         });
         Ok(())
@@ -207,7 +211,7 @@ struct Ending {
 impl Ending {
     fn begin(&self) {
         if !self.drain.is_draining() {
-            tracing::info!("draining");
+            tracing::info!(target: TARGET, "draining");
         }
         self.readiness.drain();
         self.drain.drain();
@@ -257,8 +261,8 @@ pub(super) enum ServeError {
     #[error("cannot listen on {address}")]
     Listen { address: SocketAddr, source: io::Error },
     /// The state of the mesh could not be read at start.
-    #[error("local configuration")]
-    LocalConfig(#[source] LocalConfigError),
+    #[error("local configuration of {from}")]
+    LocalConfig { from: String, source: LocalConfigError },
     /// The proxy ended by itself.
     #[error(transparent)]
     Run(#[from] RunError),

@@ -11,6 +11,7 @@ use super::application::dial_application;
 use crate::{
     connections::InboundFacts,
     context::WorkerContext,
+    drain::FAREWELL,
     error::{self, ConnectionError, close},
     relay::relay_tunnel,
     route::inbound::{self, InboundRequest},
@@ -89,7 +90,8 @@ async fn serve_tunnels(context: &Arc<WorkerContext>, mut connection: Connection,
                 if !used {
                     return;
                 }
-                handle.drain(deadline);
+                // At the deadline itself the tunnels are reset; the connection has until after that to say so.
+                handle.drain(deadline + FAREWELL / 2);
             }
             () = &mut unused, if !used => {
                 let error = ConnectionError::Stalled { step: "first CONNECT", limit };
@@ -193,6 +195,10 @@ async fn relay(
         () = admitted.denied() => {
             reset_on_close(&application);
             Err(ConnectionError::DeniedLate)
+        }
+        () = context.cut() => {
+            reset_on_close(&application);
+            Err(ConnectionError::Drained)
         }
     }
 }

@@ -70,5 +70,9 @@ async fn relay(
             reset_on_close(&application);
             Err(ConnectionError::DeniedLate)
         }
+        () = context.cut() => {
+            reset_on_close(&application);
+            Err(ConnectionError::Drained)
+        }
     }
 }

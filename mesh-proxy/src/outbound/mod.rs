@@ -11,7 +11,7 @@ use tokio::net::TcpStream;
 
 use crate::{
     context::WorkerContext,
-    error::{close, relayed},
+    error::{ConnectionError, close, relayed},
     relay::{relay_tcp, relay_tunnel},
     socket::{canonical, original_destination, reset_on_close},
     telemetry::Direction,
@@ -26,18 +26,34 @@ pub(crate) async fn serve_captured(context: &Arc<WorkerContext>, stream: TcpStre
         return;
     }
     match establish(context, source, destination, accepted_on.ip()).await {
-        Ok(established) => relay(stream, established).await,
+        Ok(established) => relay(context, stream, established).await,
         // The application's connect has succeeded long ago; only a reset tells it that there is nothing behind.
         Err(_reported) => reset_on_close(&stream),
     }
 }
 
 /// Relays between an application and the upstream established for it, and reports the end.
-pub(crate) async fn relay(mut stream: TcpStream, established: Established) {
+pub(crate) async fn relay(context: &WorkerContext, mut stream: TcpStream, established: Established) {
     let Established { upstream, record } = established;
     let result = match upstream {
-        Upstream::Tcp(mut upstream) => relay_tcp(&mut stream, &mut upstream, &record).await,
-        Upstream::Tunnel(tunnel) => relay_tunnel(&mut stream, tunnel, Direction::Outbound, &record).await,
+        Upstream::Tcp(mut upstream) => {
+            tokio::select! {
+                result = relay_tcp(&mut stream, &mut upstream, &record) => relayed(result),
+                () = context.cut() => {
+                    reset_on_close(&upstream);
+                    Err(ConnectionError::Drained)
+                }
+            }
+        }
+        Upstream::Tunnel(tunnel) => {
+            tokio::select! {
+                result = relay_tunnel(&mut stream, tunnel, Direction::Outbound, &record) => relayed(result),
+                () = context.cut() => Err(ConnectionError::Drained),
+            }
+        }
     };
-    close(record, relayed(result));
+    if result.is_err() {
+        reset_on_close(&stream);
+    }
+    close(record, result);
 }

@@ -11,9 +11,18 @@ mod tunnel;
 use std::io;
 
 use thiserror::Error;
+use tokio::{io::Interest, net::tcp::ReadHalf};
 
 pub(crate) use tcp::relay_tcp;
 pub(crate) use tunnel::relay_tunnel;
+
+/// Resolves when a connection was reset, which one who cannot read on at the moment would not notice.
+async fn failed(stream: &ReadHalf<'_>) {
+    if stream.ready(Interest::ERROR).await.is_err() {
+        // The runtime is going down; the relay goes with it.
+        std::future::pending::<()>().await;
+    }
+}
 
 /// How a relay ended other than with both directions complete.
 #[derive(Debug, Error)]

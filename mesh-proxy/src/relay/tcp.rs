@@ -6,7 +6,7 @@ use tokio::{
     },
 };
 
-use super::{RelayError, buffer::ReadBuffer};
+use super::{RelayError, buffer::ReadBuffer, failed};
 use crate::{socket::reset_on_close, telemetry::ConnectionRecord};
 
 /// Relays between two TCP connections until both directions ended.
@@ -41,7 +41,11 @@ async fn copy(mut from: ReadHalf<'_>, mut to: WriteHalf<'_>, count: impl Fn(u64)
         if chunk.is_empty() {
             break;
         }
-        to.write_all(&chunk).await?;
+        tokio::select! {
+            biased;
+            written = to.write_all(&chunk) => written?,
+            () = failed(&from) => return Err(RelayError::Reset),
+        }
         count(chunk.len() as u64);
     }
     Ok(to.shutdown().await?)

@@ -7,7 +7,7 @@ use tokio::{
     },
 };
 
-use super::{RelayError, buffer::ReadBuffer};
+use super::{RelayError, buffer::ReadBuffer, failed};
 use crate::{
     socket::reset_on_close,
     telemetry::{ConnectionRecord, Direction},
@@ -64,7 +64,11 @@ async fn to_tunnel(mut from: ReadHalf<'_>, to: &mut SendHalf, count: impl Fn(u64
             break;
         }
         let length = chunk.len() as u64;
-        to.send(chunk).await?;
+        tokio::select! {
+            biased;
+            sent = to.send(chunk) => sent?,
+            () = failed(&from) => return Err(RelayError::Reset),
+        }
         count(length);
     }
     Ok(to.finish()?)

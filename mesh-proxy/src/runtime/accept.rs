@@ -94,7 +94,12 @@ fn start(
     permit: OwnedSemaphorePermit,
     context: &Arc<WorkerContext>,
 ) {
-    let place = context.balance.take_place(context.index, capture);
+    // A worker that drains may have looked into its queue for the last time.
+    let place = if context.drain.has_started() {
+        context.balance.place_on(context.index, capture)
+    } else {
+        context.balance.take_place(context.index, capture)
+    };
     if place.worker() == context.index {
         serve(stream, peer, capture, permit, place, context);
         return;

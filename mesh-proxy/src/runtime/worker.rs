@@ -1,9 +1,9 @@
 use std::{io, net::TcpListener, sync::Arc, thread};
 
-use tokio::{runtime, sync::mpsc, task::JoinSet};
+use tokio::{runtime, sync::mpsc, task::JoinSet, time::timeout};
 
 use super::{Capture, Handoff, accept};
-use crate::{connections, context::WorkerContext};
+use crate::{connections, context::WorkerContext, drain::FAREWELL};
 
 /// A worker about to run: its share of the listeners and the sockets that others hand to it.
 #[derive(Debug)]
@@ -45,14 +45,20 @@ impl Worker {
         }
         let finished = async {
             while accepting.join_next().await.is_some() {}
-            while let Ok(handoff) = self.handoffs.try_recv() {
-                accept::receive(handoff, &context);
+            loop {
+                tokio::select! {
+                    biased;
+                    Some(handoff) = self.handoffs.recv() => accept::receive(handoff, &context),
+                    () = context.idle() => return,
+                }
             }
-            context.idle().await;
         };
         tokio::select! {
+            () = finished => return,
             () = drain.expired() => {}
-            () = finished => {}
         }
+        // Connections end as resets, not as ends of streams, and peers hear of it.
+        context.cut.send_replace(true);
+        let _ = timeout(FAREWELL, context.idle()).await;
     }
 }

@@ -33,6 +33,8 @@ pub(crate) fn bind(address: SocketAddr, transparent: OriginalSource) -> Result<B
             true
         }
     };
+    // Accepted connections inherit it; without it one in TIME_WAIT would keep a restarted process from binding.
+    socket.set_reuse_address(true).map_err(error)?;
     socket.set_reuse_port(true).map_err(error)?;
     socket.bind(&address.into()).map_err(error)?;
     socket.listen(BACKLOG).map_err(error)?;
@@ -113,6 +115,21 @@ mod tests {
         let address = bound.listener.local_addr().unwrap();
         drop(bound);
         ensure_free(address).unwrap();
+    }
+
+    #[test]
+    fn a_connection_left_in_time_wait_is_no_conflict() {
+        let bound = bind("127.0.0.1:0".parse().unwrap(), OriginalSource::Off).unwrap();
+        bound.listener.set_nonblocking(false).unwrap();
+        let address = bound.listener.local_addr().unwrap();
+        let mut client = std::net::TcpStream::connect(address).unwrap();
+        // Whoever closes first keeps the connection in TIME_WAIT.
+        drop(bound.listener.accept().unwrap());
+        drop(bound);
+        assert_eq!(io::Read::read(&mut client, &mut [0; 1]).unwrap(), 0);
+        drop(client);
+        ensure_free(address).unwrap();
+        bind(address, OriginalSource::Off).unwrap();
     }
 
     #[test]

@@ -1,6 +1,6 @@
 use std::{io, time::Duration};
 
-use socket2::{SockRef, Socket, TcpKeepalive};
+use socket2::{Domain, SockRef, Socket, TcpKeepalive, Type};
 
 /// Options applied to every socket the proxy makes.
 ///
@@ -40,6 +40,17 @@ impl SocketOptions {
     pub fn user_timeout(mut self, enabled: bool) -> Self {
         self.user_timeout = enabled;
         self
+    }
+
+    /// Tries what every dial will do and only some users may.
+    pub(crate) fn check(&self) -> io::Result<()> {
+        let Some(mark) = self.mark else { return Ok(()) };
+        Socket::new(Domain::IPV4, Type::STREAM, None)?.set_mark(mark)
+    }
+
+    /// The mark of dialled sockets.
+    pub(crate) fn packet_mark(&self) -> Option<u32> {
+        self.mark
     }
 
     /// Applies what must be in place before a dialled socket sends its first packet.

@@ -14,6 +14,9 @@ pub enum LocalConfigError {
         /// Their key.
         name: String,
     },
+    /// A file that had content has none any more; an operator who means that removes what is in it by name.
+    #[error("the file is empty")]
+    Empty,
     /// An endpoint listed with a service is not the workload it names.
     #[error("service {service}: endpoints.{uid}: {problem}")]
     Endpoint {

@@ -22,11 +22,14 @@ const BUFFER: usize = 64 << 10;
 /// The two ends of a connection.
 type Ends = (TcpStream, TcpStream);
 
+/// A way between two ends, by name.
+type Way<'a> = (&'static str, Box<dyn Fn() -> Ends + 'a>);
+
 fn relay(criterion: &mut Criterion) {
     // Client, server and plain relay share one thread; proxies bring their own.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     let mesh = Mesh::start();
-    let ways: [(&str, Box<dyn Fn() -> Ends>); 4] = [
+    let ways: [Way<'_>; 4] = [
         ("direct", Box::new(|| runtime.block_on(direct()))),
         ("copy", Box::new(|| runtime.block_on(through_copy()))),
         ("passthrough", Box::new(|| runtime.block_on(mesh.pass_through()))),

@@ -2,7 +2,8 @@
 
 use std::net::SocketAddr;
 
-use examples::lab::{App, Behaviour, Tproxy, Workspace};
+use examples::lab::{App, Behaviour, Network, Tproxy, Workspace};
+use socket2::SockRef;
 
 use crate::{
     fixture::{APP_PORT, Mesh, MeshBuilder, is_refused, ping},
@@ -36,11 +37,11 @@ fn the_application_sees_the_address_of_a_host_outside(workspace: &Workspace, fam
 
 /// On a host whose port 15006 we hold ourselves.
 fn the_proxy_sees_the_original_destination(workspace: &Workspace, family: Family) {
-    let network = examples::lab::Network::new(workspace).unwrap();
+    let network = Network::new(workspace).unwrap();
     let [captured, plain] = [network.host("captured", 10).unwrap(), network.host("plain", 20).unwrap()];
     Tproxy.capture(&captured).unwrap();
     let proxy = captured.listen(15006).unwrap();
-    socket2::SockRef::from(&proxy).set_ip_transparent_v4(true).unwrap();
+    SockRef::from(&proxy).set_ip_transparent_v4(true).unwrap();
     let address = if family == Family::V4 { captured.v4() } else { captured.v6() };
     let destination = SocketAddr::new(address, APP_PORT);
     let client = plain.connect(destination).unwrap();

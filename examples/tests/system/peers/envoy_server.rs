@@ -95,13 +95,17 @@ fn more_connections_than_one_may_carry_are_open_at_once(workspace: &Workspace, f
     assert_eq!(app.finished(CONNECTIONS).len(), CONNECTIONS);
 }
 
-/// Envoy answers 200 before it dials.
-// hbone#92
+// hbone#43
 fn a_port_nobody_serves_closes_the_connection(workspace: &Workspace, family: Family) {
     let Some(pair) = Pair::to_envoy(workspace, family) else { return };
     assert!(pair.scene.is_refused());
-    let record = pair.ours.access(|record| record.message() == "connection complete");
-    assert_eq!(record.level(), "error", "{record:?}");
+    let record = pair.ours.access(|record| record.level() == "error");
+    assert_eq!(record.field("error"), Some("http status: 503 Service Unavailable"));
+
+    // The connection that carried the refusal carries what comes next.
+    let _app = pair.scene.serve(Behaviour::Echo);
+    ping(&mut pair.scene.connect(), b"somebody now");
+    assert_eq!(pair.envoy.statistic("http.hbone.downstream_cx_total").unwrap(), 1);
 }
 
 // hbone#7

@@ -1,6 +1,6 @@
 //! curl and nghttp ask our inbound for what it does not do.
 
-use std::{net::SocketAddr, path::PathBuf};
+use std::{net::SocketAddr, path::Path};
 
 use examples::lab::{Behaviour, Workspace};
 
@@ -76,7 +76,7 @@ impl<'a> Server<'a> {
     }
 
     /// Runs a program that takes curl's options and asks for a path on port 15008, as the client's pod.
-    fn ask(&self, program: &PathBuf, arguments: &[&str], path: &str) -> Outcome {
+    fn ask(&self, program: &Path, arguments: &[&str], path: &str) -> Outcome {
         let files = Files::of(self.workspace, &identity::trusted(CLIENT));
         let server = SocketAddr::new(self.mesh.address(&self.mesh.server.host), 15008);
         let url = format!("https://{server}/{path}");

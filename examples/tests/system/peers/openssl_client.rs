@@ -1,5 +1,7 @@
 //! OpenSSL shakes hands with our inbound: what TLS lets in, and what it does not.
 
+use std::{net::SocketAddr, path::PathBuf};
+
 use examples::lab::Workspace;
 use mesh_identity::PemSvid;
 
@@ -100,7 +102,7 @@ fn no_session_can_be_resumed(workspace: &Workspace, family: Family) {
 struct Server<'a> {
     workspace: &'a Workspace,
     mesh: Mesh,
-    openssl: std::path::PathBuf,
+    openssl: PathBuf,
     address: String,
     root: String,
 }
@@ -109,7 +111,7 @@ impl<'a> Server<'a> {
     fn start(workspace: &'a Workspace, family: Family) -> Option<Self> {
         let openssl = program::find("openssl", "openssl")?;
         let mesh = Mesh::start(workspace, family);
-        let address = std::net::SocketAddr::new(mesh.address(&mesh.server.host), 15008).to_string();
+        let address = SocketAddr::new(mesh.address(&mesh.server.host), 15008).to_string();
         Some(Self { workspace, mesh, openssl, address, root: identity::root(workspace) })
     }
 

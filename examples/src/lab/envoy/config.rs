@@ -1,118 +1,28 @@
-use std::{
-    ffi::{OsStr, OsString},
-    fs,
-    io::{self, Read, Write},
-    net::Ipv4Addr,
-    path::{Path, PathBuf},
-    sync::atomic::{AtomicU32, Ordering},
-    time::Duration,
-};
-
 use mesh_identity::PemSvid;
 use serde_json::{Value, json};
-use thiserror::Error;
 
-use super::{capture::PROXY_MARK, enter::Workspace, host::Host, process::Process};
+use crate::lab::capture::PROXY_MARK;
 
-const ADMIN_PORT: u16 = 15000;
-/// Bound on getting ready.
-const START_PATIENCE: Duration = Duration::from_secs(20);
-/// What it logs when its listeners are open.
-const STARTED: &str = "all dependencies initialized. starting workers";
-
-/// Envoy on a host, as one end of HBONE. Dropping it kills it.
-#[derive(Debug)]
-pub struct Envoy {
-    host: Host,
-    process: Process,
-}
-
-impl Envoy {
-    /// Looks for the program: at `MESH_ENVOY`, where `.ci/install` puts it, then along `PATH`.
-    pub fn find(environment: impl IntoIterator<Item = (OsString, OsString)>) -> Option<PathBuf> {
-        let environment: Vec<_> = environment.into_iter().filter(|(_, value)| !value.is_empty()).collect();
-        let variable = |name: &str| environment.iter().find(|(key, _)| key == name).map(|(_, value)| value);
-        if let Some(named) = variable("MESH_ENVOY") {
-            return Some(named.into());
-        }
-        let cache = variable("XDG_CACHE_HOME").map(PathBuf::from);
-        let cache = cache.or_else(|| Some(Path::new(variable("HOME")?).join(".cache")));
-        let installed = cache.map(|cache| cache.join("mesh-peers/envoy"));
-        let path = variable("PATH").map(OsString::as_os_str).unwrap_or_default();
-        installed.into_iter().chain(candidates(path)).find(|candidate| candidate.is_file())
-    }
-
-    /// Starts it and waits until it listens.
-    ///
-    /// # Errors
-    ///
-    /// If it cannot be started, does not like its configuration, or does not listen within 20 s.
-    pub fn start(
-        program: &Path,
-        host: &Host,
-        config: &EnvoyConfig,
-        workspace: &Workspace,
-    ) -> Result<Self, EnvoyError> {
-        let process = Self::launch(program, host, config, workspace).map_err(EnvoyError::Launch)?;
-        let started = process.output().wait_for(START_PATIENCE, |line| line.contains(STARTED).then_some(()));
-        if started.is_none() {
-            return Err(EnvoyError::NotReady { output: process.output().lines() });
-        }
-        Ok(Self { host: host.clone(), process })
-    }
-
-    fn launch(
-        program: &Path,
-        host: &Host,
-        config: &EnvoyConfig,
-        workspace: &Workspace,
-    ) -> io::Result<Process> {
-        static NEXT: AtomicU32 = AtomicU32::new(0);
-        let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        let file = workspace.scratch().join(format!("envoy-{number}.json"));
-        fs::write(&file, config.to_json().to_string())?;
-        let mut command = host.command(program)?;
-        command.args(["--disable-hot-restart", "--log-format", "%L %v", "--concurrency"]);
-        command.arg(config.workers.to_string()).arg("-c").arg(file);
-        host.spawn(command)
-    }
-
-    /// The process.
-    pub fn process(&mut self) -> &mut Process {
-        &mut self.process
-    }
-
-    /// The value of a counter or gauge; 0 for one that it does not have, as those are that nothing has touched yet.
-    ///
-    /// # Errors
-    ///
-    /// If it does not answer.
-    pub fn statistic(&self, name: &str) -> io::Result<u64> {
-        let mut stream = self.host.connect((Ipv4Addr::LOCALHOST, ADMIN_PORT).into())?;
-        write!(stream, "GET /stats HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n")?;
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer)?;
-        Ok(find_statistic(&answer, name).unwrap_or(0))
-    }
-}
+/// Where it tells about itself, on the loopback address.
+pub(super) const ADMIN_PORT: u16 = 15000;
 
 /// How Envoy is to be one end of HBONE.
 ///
 /// As client it takes what the rules redirect to 15001 to port 15008 of where it was going. As server it takes HBONE on
 /// 15008 to whatever address the request names.
 ///
-/// What differs from the node proxy and no configuration changes: as server it answers 200 before it dials, so a refused
-/// port looks like a connection that ends at once, and it resets the stream when the *application* ends its direction
-/// first; it sends no `baggage`, `forwarded` or `traceparent`.
+/// What differs from the node proxy and no configuration changes: as server it resets the stream when the *application*
+/// ends its direction first, and may lose what it has not passed on yet; it sends no `baggage`, `forwarded` or
+/// `traceparent`.
 #[derive(Clone, Debug)]
 pub struct EnvoyConfig {
+    pub(super) workers: usize,
     role: Role,
     root: String,
     peers: String,
     identity: Option<PemSvid>,
     groups: Vec<String>,
     streams: u32,
-    workers: usize,
 }
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -210,20 +120,18 @@ impl EnvoyConfig {
                 "tunneling_config": {"hostname": "%DOWNSTREAM_LOCAL_ADDRESS%"},
             }))]}],
         });
-        let mut cluster = upstream(json!({"upstream_port_override": 15008}));
-        cluster["transport_socket"] = typed(
+        let tls = typed(
             "envoy.transport_sockets.tls",
             json!({
                 "@type": "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext",
                 "common_tls_context": self.tls(),
             }),
         );
-        cluster["typed_extension_protocol_options"] = json!({
-            "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
-                "@type": "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
-                "explicit_http_config": {"http2_protocol_options": self.http2()},
-            },
-        });
+        let http = json!({"envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
+            "@type": "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
+            "explicit_http_config": {"http2_protocol_options": self.http2()},
+        }});
+        let cluster = upstream(json!({"upstream_port_override": 15008}), tls, http);
         (listener, cluster)
     }
 
@@ -266,7 +174,14 @@ impl EnvoyConfig {
                 "filters": [typed("envoy.filters.network.http_connection_manager", http)],
             }],
         });
-        (listener, upstream(json!({"use_http_header": true, "http_header_name": ":authority"})))
+        let plaintext = typed(
+            "envoy.transport_sockets.raw_buffer",
+            json!({
+                "@type": "type.googleapis.com/envoy.extensions.transport_sockets.raw_buffer.v3.RawBuffer",
+            }),
+        );
+        let destination = json!({"use_http_header": true, "http_header_name": ":authority"});
+        (listener, upstream(destination, plaintext, json!({})))
     }
 
     fn http2(&self) -> Value {
@@ -280,13 +195,6 @@ impl EnvoyConfig {
     }
 
     fn tls(&self) -> Value {
-        let mut parameters = json!({
-            "tls_minimum_protocol_version": "TLSv1_3",
-            "tls_maximum_protocol_version": "TLSv1_3",
-        });
-        if !self.groups.is_empty() {
-            parameters["ecdh_curves"] = json!(self.groups);
-        }
         let certificates: Vec<_> = self
             .identity
             .iter()
@@ -299,7 +207,11 @@ impl EnvoyConfig {
             .collect();
         json!({
             "alpn_protocols": ["h2"],
-            "tls_params": parameters,
+            "tls_params": {
+                "tls_minimum_protocol_version": "TLSv1_3",
+                "tls_maximum_protocol_version": "TLSv1_3",
+                "ecdh_curves": self.groups,
+            },
             "tls_certificates": certificates,
             "validation_context": {
                 "trusted_ca": {"inline_string": self.root},
@@ -309,23 +221,8 @@ impl EnvoyConfig {
     }
 }
 
-/// Why Envoy did not get ready.
-#[derive(Debug, Error)]
-#[non_exhaustive]
-pub enum EnvoyError {
-    /// It could not be started.
-    #[error("envoy could not be started")]
-    Launch(#[source] io::Error),
-    /// It does not listen.
-    #[error("envoy does not listen: {}", output.join("; "))]
-    NotReady {
-        /// What it wrote.
-        output: Vec<String>,
-    },
-}
-
 /// A cluster that dials wherever a connection or request says, with the mark that redirection spares.
-fn upstream(destination: Value) -> Value {
+fn upstream(destination: Value, transport: Value, protocol: Value) -> Value {
     // The default of each is 1024.
     let unlimited =
         json!({"max_connections": 1_000_000, "max_pending_requests": 1_000_000, "max_requests": 1_000_000});
@@ -339,6 +236,8 @@ fn upstream(destination: Value) -> Value {
             {"description": "SO_MARK", "level": 1, "name": 36, "int_value": PROXY_MARK, "state": "STATE_PREBIND"},
         ]},
         "circuit_breakers": {"thresholds": [unlimited]},
+        "transport_socket": transport,
+        "typed_extension_protocol_options": protocol,
     })
 }
 
@@ -348,14 +247,6 @@ fn socket_address(address: &str, port: u16) -> Value {
 
 fn typed(name: &str, config: Value) -> Value {
     json!({"name": name, "typed_config": config})
-}
-
-fn candidates(path: &OsStr) -> impl Iterator<Item = PathBuf> {
-    std::env::split_paths(path).map(|directory| directory.join("envoy"))
-}
-
-fn find_statistic(page: &str, name: &str) -> Option<u64> {
-    page.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": ")?.trim().parse().ok())
 }
 
 #[cfg(test)]
@@ -381,23 +272,5 @@ mod tests {
             assert_eq!(validation["match_typed_subject_alt_names"][0]["matcher"]["prefix"], PEERS);
             assert_eq!(end["common_tls_context"]["tls_certificates"].as_array().unwrap().len(), 1);
         }
-    }
-
-    #[test]
-    fn it_is_looked_for_where_the_variables_say() {
-        let find = |variables: &[(&str, &str)]| {
-            Envoy::find(variables.iter().map(|(name, value)| (name.into(), value.into())))
-        };
-        assert_eq!(find(&[("MESH_ENVOY", "/opt/envoy"), ("PATH", "/bin")]), Some("/opt/envoy".into()));
-        assert_eq!(find(&[("MESH_ENVOY", ""), ("HOME", "/nonexistent"), ("PATH", "/nonexistent")]), None);
-        assert_eq!(find(&[]), None);
-    }
-
-    #[test]
-    fn statistics_are_found_by_their_whole_name() {
-        let page = "HTTP/1.1 200 OK\r\n\r\n4d\r\na.b: 3\na.b.c: 4\n\r\n0\r\n\r\n";
-        assert_eq!(find_statistic(page, "a.b"), Some(3));
-        assert_eq!(find_statistic(page, "a.b.c"), Some(4));
-        assert_eq!(find_statistic(page, "a"), None);
     }
 }

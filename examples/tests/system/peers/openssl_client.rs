@@ -15,6 +15,7 @@ use crate::{
 };
 
 cases![
+    a_certificate_of_another_trust_domain_is_refused,
     a_foreign_certificate_is_refused,
     alpn_is_h2_or_nothing,
     aes_gcm_is_the_only_kind_of_cipher,
@@ -77,6 +78,13 @@ fn a_foreign_certificate_is_refused(workspace: &Workspace, family: Family) {
     let Some(server) = Server::start(workspace, family) else { return };
     let foreign = identity::foreign(CLIENT);
     server.handshake_as(Some(&foreign), &["-alpn", "h2"]).fails_with("SSL alert number");
+}
+
+// hbone#6: signed by the root that everybody trusts, which vouches for all trust domains.
+fn a_certificate_of_another_trust_domain_is_refused(workspace: &Workspace, family: Family) {
+    let Some(server) = Server::start(workspace, family) else { return };
+    let stranger = identity::trusted("spiffe://other.example.org/ns/default/sa/client");
+    server.handshake_as(Some(&stranger), &["-alpn", "h2"]).fails_with("SSL alert number");
 }
 
 // hbone#89

@@ -1,7 +1,7 @@
 //! The end-to-end harness: proxies as they are deployed, on hosts that are network namespaces, under load.
 //!
-//! A [`Contender`](contender) is what carries the connections: nothing, a plain relay, a node proxy. A [`Bed`](bed) is
-//! two hosts with a contender between their applications. A [`Row`](row) is one kind of load. The [run](run) measures
+//! A `Contender` is what carries the connections: nothing, a plain relay, a node proxy. A `Bed` is
+//! two hosts with a contender between their applications. A `Row` is one kind of load. The [run](run) measures
 //! every row on every bed in interleaved rounds, so that a slow minute of the machine falls on all of them, and the
 //! [report](report) shows medians with their spread.
 

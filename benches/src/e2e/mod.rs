@@ -1,9 +1,9 @@
 //! The end-to-end harness: proxies as they are deployed, on hosts that are network namespaces, under load.
 //!
 //! A `Contender` is what carries the connections: nothing, a plain relay, a node proxy. A `Bed` is
-//! two hosts with a contender between their applications. A `Row` is one kind of load. The [run](run) measures
+//! two hosts with a contender between their applications. A `Row` is one kind of load. The run measures
 //! every row on every bed in interleaved rounds, so that a slow minute of the machine falls on all of them, and the
-//! [report](report) shows medians with their spread.
+//! report shows medians with their spread.
 
 mod bed;
 mod contender;

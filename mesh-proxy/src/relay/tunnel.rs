@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use hbone::{RecvHalf, ResetReason, SendHalf, Tunnel, TunnelError};
 use tokio::{
     io::AsyncWriteExt,
@@ -5,6 +7,8 @@ use tokio::{
         TcpStream,
         tcp::{ReadHalf, WriteHalf},
     },
+    sync::Notify,
+    time::timeout,
 };
 
 use super::{RelayError, buffer::ReadBuffer, failed};
@@ -12,6 +16,9 @@ use crate::{
     socket::reset_on_close,
     telemetry::{ConnectionRecord, Direction},
 };
+
+/// How long what came before a reset may take to be delivered.
+const DELIVERY_GRACE: Duration = Duration::from_secs(1);
 
 /// Relays between a TCP connection and a tunnel until both directions ended.
 ///
@@ -27,22 +34,20 @@ pub(crate) async fn relay_tunnel(
     record: &ConnectionRecord,
 ) -> Result<(), RelayError> {
     let (mut recv, mut send) = tunnel.into_split();
+    // Told when everything the tunnel brought has been delivered.
+    let delivered = Notify::new();
     let result = {
         let (read, write) = stream.split();
         let (from_client, from_server) = (|count| record.received(count), |count| record.sent(count));
         match direction {
-            Direction::Outbound => {
-                tokio::try_join!(
-                    to_tunnel(read, &mut send, from_client),
-                    from_tunnel(&mut recv, write, from_server)
-                )
-            }
-            Direction::Inbound => {
-                tokio::try_join!(
-                    to_tunnel(read, &mut send, from_server),
-                    from_tunnel(&mut recv, write, from_client)
-                )
-            }
+            Direction::Outbound => tokio::try_join!(
+                to_tunnel(read, &mut send, &delivered, from_client),
+                from_tunnel(&mut recv, write, &delivered, from_server),
+            ),
+            Direction::Inbound => tokio::try_join!(
+                to_tunnel(read, &mut send, &delivered, from_server),
+                from_tunnel(&mut recv, write, &delivered, from_client),
+            ),
         }
     };
     if result.is_err() {
@@ -52,22 +57,30 @@ pub(crate) async fn relay_tunnel(
     result.map(|_| ())
 }
 
-async fn to_tunnel(mut from: ReadHalf<'_>, to: &mut SendHalf, count: impl Fn(u64)) -> Result<(), RelayError> {
+async fn to_tunnel(
+    mut from: ReadHalf<'_>,
+    to: &mut SendHalf,
+    delivered: &Notify,
+    count: impl Fn(u64),
+) -> Result<(), RelayError> {
     let mut buffer = ReadBuffer::new();
     loop {
         let chunk = tokio::select! {
             biased;
             chunk = buffer.read(&mut from) => chunk?,
-            stopped = to.stopped() => return nobody_listens(stopped, &mut from, &mut buffer).await,
+            stopped = to.stopped() => return nobody_listens(stopped, &mut from, &mut buffer, delivered).await,
         };
         if chunk.is_empty() {
             break;
         }
         let length = chunk.len() as u64;
-        tokio::select! {
+        let sent = tokio::select! {
             biased;
-            sent = to.send(chunk) => sent?,
+            sent = to.send(chunk) => sent,
             () = failed(&from) => return Err(RelayError::Reset),
+        };
+        if let Err(error) = sent {
+            return nobody_listens(error, &mut from, &mut buffer, delivered).await;
         }
         count(length);
     }
@@ -77,13 +90,17 @@ async fn to_tunnel(mut from: ReadHalf<'_>, to: &mut SendHalf, count: impl Fn(u64
 /// The far end takes no more bytes.
 ///
 /// Having ended its own direction first it has closed, as a socket would: whoever is silent may end in peace, whoever
-/// goes on talking is reset. (Had it not, the other direction fails with the same reset.)
+/// goes on talking is reset. (Had it not, the other direction fails with the same reset.) For any other reason the
+/// connection is over, once what came before that has been delivered.
 async fn nobody_listens(
     stopped: TunnelError,
     from: &mut ReadHalf<'_>,
     buffer: &mut ReadBuffer,
+    delivered: &Notify,
 ) -> Result<(), RelayError> {
     if !matches!(stopped, TunnelError::Reset(ResetReason::NoError | ResetReason::Cancel)) {
+        // The other direction meets the same end as soon as it has delivered all; a reader that stalls ends it too.
+        let _ = timeout(DELIVERY_GRACE, delivered.notified()).await;
         return Err(stopped.into());
     }
     if buffer.read(from).await?.is_empty() { Ok(()) } else { Err(RelayError::Reset) }
@@ -92,6 +109,7 @@ async fn nobody_listens(
 async fn from_tunnel(
     from: &mut RecvHalf,
     mut to: WriteHalf<'_>,
+    delivered: &Notify,
     count: impl Fn(u64),
 ) -> Result<(), RelayError> {
     while let Some(chunk) = from.data().await {
@@ -101,7 +119,9 @@ async fn from_tunnel(
         from.release(chunk.len());
         count(chunk.len() as u64);
     }
-    Ok(to.shutdown().await?)
+    to.shutdown().await?;
+    delivered.notify_one();
+    Ok(())
 }
 
 impl From<TunnelError> for RelayError {

@@ -6,7 +6,10 @@ use std::{
 use serde::Serialize;
 
 use super::story::Story;
-use crate::lab::{self, Latency, Metric, Pod, Throughput, TlsSummary};
+use crate::lab::{
+    self, Metric, Pod, TlsSummary,
+    load::{Bulk, PingPong},
+};
 
 /// What the demo has shown.
 #[derive(Debug, Serialize)]
@@ -235,13 +238,15 @@ pub(super) struct Figures {
 }
 
 impl Figures {
-    pub(super) fn new(latency: &Latency, throughput: &Throughput) -> Self {
-        Self {
-            round_trips: latency.round_trips,
-            round_trip_p50_us: latency.p50.as_secs_f64() * 1e6,
-            round_trip_p99_us: latency.p99.as_secs_f64() * 1e6,
-            gbit_per_s: throughput.gbit_per_s(),
-        }
+    /// `None` if nothing came back.
+    pub(super) fn new(messages: &PingPong, bulk: &Bulk) -> Option<Self> {
+        let micros = |percent| Some(messages.latencies.percentile(percent)?.as_secs_f64() * 1e6);
+        Some(Self {
+            round_trips: messages.latencies.count(),
+            round_trip_p50_us: micros(50)?,
+            round_trip_p99_us: micros(99)?,
+            gbit_per_s: bulk.gbit_per_s(),
+        })
     }
 }
 

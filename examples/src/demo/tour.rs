@@ -12,10 +12,15 @@ use super::{
     report::{Decision, Evidence, Figures, LogLine, MetricSample, Request},
     story::{self, Judge, Ports, Story},
 };
-use crate::lab::{self, AccessRecord, Metric, Output};
+use crate::lab::{
+    AccessRecord, Metric, Output,
+    load::{self, Timing},
+};
 
 /// Bound on a log line that has to come.
 const LOG_PATIENCE: Duration = Duration::from_secs(5);
+/// How long small messages run before they count: the first connection of a proxy pair shakes hands.
+const WARM_UP: Duration = Duration::from_millis(50);
 /// How long the latency is measured, each time.
 const LATENCY_TIME: Duration = Duration::from_millis(400);
 /// How long the throughput is measured, each time.
@@ -126,12 +131,15 @@ pub(super) fn measure(
     ports: Ports,
 ) -> Result<Figures, DemoError> {
     let connect = |port| connect((server, port).into());
-    let latency = connect(ports.orders).and_then(|stream| lab::round_trips(stream, LATENCY_TIME));
-    let throughput = connect(ports.bulk).and_then(|stream| lab::throughput(stream, THROUGHPUT_TIME));
-    Ok(Figures::new(
-        &latency.map_err(during("measuring the latency"))?,
-        &throughput.map_err(during("measuring the throughput"))?,
-    ))
+    let (mut no_probe, mut no_other_probe) = (|| {}, || {});
+    let timing = Timing { warm_up: WARM_UP, duration: LATENCY_TIME, at_edges: &mut no_probe };
+    let latency = connect(ports.orders).and_then(|stream| load::ping_pong_over([stream], timing));
+    let timing = Timing { warm_up: Duration::ZERO, duration: THROUGHPUT_TIME, at_edges: &mut no_other_probe };
+    let throughput = connect(ports.bulk).and_then(|stream| load::bulk_over(stream, timing));
+    let latency = latency.map_err(during("measuring the latency"))?;
+    let throughput = throughput.map_err(during("measuring the throughput"))?;
+    Figures::new(&latency, &throughput)
+        .ok_or_else(|| during("measuring the latency")(io::ErrorKind::TimedOut.into()))
 }
 
 /// Collects what the proxies have written and counted.

@@ -1,6 +1,6 @@
 use std::{
     io,
-    net::SocketAddr,
+    net::{self, SocketAddr},
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -10,14 +10,19 @@ use std::{
 
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
     task::JoinSet,
+    time::{self, Instant},
 };
 
 use super::{
     super::host::Host,
     server::{BUFFER, LoadServer},
-    timing::{Phase, Timing, connect, on_host},
+    timing::{Phase, Timing, adopt, connect, on_host, on_thread},
 };
+
+/// Bound on the answer to everything that was sent.
+const ANSWER_PATIENCE: Duration = Duration::from_secs(10);
 
 /// Which way bulk data goes.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -77,7 +82,7 @@ pub fn bulk(
                 Direction::Down => {
                     tasks.spawn(drink(server.source(), Arc::clone(&phase), Arc::clone(&taken)))
                 }
-                Direction::Up => tasks.spawn(pour(server.sink(), Arc::clone(&phase))),
+                Direction::Up => tasks.spawn(pour_into(server.sink(), Arc::clone(&phase))),
             };
         }
         let elapsed = phase.pass(timing).await;
@@ -103,8 +108,32 @@ async fn drink(source: SocketAddr, phase: Arc<Phase>, taken: Arc<AtomicU64>) -> 
     Ok(())
 }
 
-async fn pour(sink: SocketAddr, phase: Arc<Phase>) -> io::Result<()> {
-    let mut stream = connect(sink).await?;
+async fn pour_into(sink: SocketAddr, phase: Arc<Phase>) -> io::Result<()> {
+    pour(&mut connect(sink).await?, &phase).await
+}
+
+/// Sends as much as fits over a connection that exists, to an application that reads to the end and answers with the
+/// number of bytes; the time until its answer counts.
+///
+/// # Errors
+///
+/// If the connection breaks or the answer is not a number.
+pub fn bulk_over(connection: net::TcpStream, timing: Timing<'_>) -> io::Result<Bulk> {
+    on_thread(|| async move {
+        let mut stream = adopt(connection)?;
+        let phase = Phase::default();
+        let start = Instant::now();
+        let (poured, _) = tokio::join!(pour(&mut stream, &phase), phase.pass(timing));
+        poured?;
+        stream.shutdown().await?;
+        let mut answer = String::new();
+        time::timeout(ANSWER_PATIENCE, stream.read_to_string(&mut answer)).await??;
+        let bytes = answer.parse().map_err(|_| io::ErrorKind::InvalidData)?;
+        Ok(Bulk { bytes, elapsed: start.elapsed() })
+    })
+}
+
+async fn pour(stream: &mut TcpStream, phase: &Phase) -> io::Result<()> {
     let buffer = vec![7; BUFFER];
     while !phase.is_over() {
         stream.write_all(&buffer).await?;

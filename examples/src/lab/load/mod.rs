@@ -11,10 +11,10 @@ mod ping_pong;
 mod server;
 mod timing;
 
-pub use bulk::{Bulk, Direction, bulk};
+pub use bulk::{Bulk, Direction, bulk, bulk_over};
 pub use churn::{Churn, churn};
 pub use hold::{hold, stall};
 pub use latencies::Latencies;
-pub use ping_pong::{PingPong, ping_pong};
+pub use ping_pong::{PingPong, ping_pong, ping_pong_over};
 pub use server::LoadServer;
 pub use timing::Timing;

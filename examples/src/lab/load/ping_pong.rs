@@ -1,6 +1,5 @@
 use std::{
-    io,
-    net::SocketAddr,
+    io, mem, net,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -16,7 +15,7 @@ use super::{
     super::host::Host,
     latencies::Latencies,
     server::LoadServer,
-    timing::{Phase, Timing, connect, on_host},
+    timing::{Phase, Timing, adopt, connect, on_host, on_thread},
 };
 
 /// Bytes of one question and of its answer.
@@ -59,17 +58,46 @@ pub fn ping_pong(
         let meter = Arc::<Meter>::default();
         let mut tasks = JoinSet::new();
         for _ in 0..connections {
-            tasks.spawn(ask_repeatedly(echo, Arc::clone(&meter)));
+            let meter = Arc::clone(&meter);
+            tasks.spawn(async move { ask_repeatedly(connect(echo).await?, &meter).await });
         }
-        let elapsed = meter.phase.pass(timing).await;
-        let deadline = Instant::now() + GRACE;
-        while let Ok(Some(ended)) = time::timeout_at(deadline, tasks.join_next()).await {
-            ended??;
-        }
-        let stuck = tasks.len();
-        let times = std::mem::take(&mut *meter.times.lock().unwrap_or_else(PoisonError::into_inner));
-        Ok(PingPong { latencies: times.into_iter().collect(), elapsed, stuck })
+        finish(tasks, &meter, timing).await
     })
+}
+
+/// The same over connections that exist, to applications that send back what they read.
+///
+/// # Errors
+///
+/// As [`ping_pong`].
+pub fn ping_pong_over(
+    connections: impl IntoIterator<Item = net::TcpStream> + Send,
+    timing: Timing<'_>,
+) -> io::Result<PingPong> {
+    on_thread(|| async move {
+        let meter = Arc::<Meter>::default();
+        let mut tasks = JoinSet::new();
+        for connection in connections {
+            let (stream, meter) = (adopt(connection)?, Arc::clone(&meter));
+            tasks.spawn(async move { ask_repeatedly(stream, &meter).await });
+        }
+        finish(tasks, &meter, timing).await
+    })
+}
+
+async fn finish(
+    mut tasks: JoinSet<io::Result<()>>,
+    meter: &Meter,
+    timing: Timing<'_>,
+) -> io::Result<PingPong> {
+    let elapsed = meter.phase.pass(timing).await;
+    let deadline = Instant::now() + GRACE;
+    while let Ok(Some(ended)) = time::timeout_at(deadline, tasks.join_next()).await {
+        ended??;
+    }
+    let stuck = tasks.len();
+    let times = mem::take(&mut *meter.times.lock().unwrap_or_else(PoisonError::into_inner));
+    Ok(PingPong { latencies: times.into_iter().collect(), elapsed, stuck })
 }
 
 #[derive(Debug, Default)]
@@ -78,8 +106,7 @@ struct Meter {
     times: Mutex<Vec<Duration>>,
 }
 
-async fn ask_repeatedly(echo: SocketAddr, meter: Arc<Meter>) -> io::Result<()> {
-    let mut stream = connect(echo).await?;
+async fn ask_repeatedly(mut stream: TcpStream, meter: &Meter) -> io::Result<()> {
     let mut number = 0;
     while !meter.phase.is_over() {
         let asked = Instant::now();

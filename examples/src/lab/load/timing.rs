@@ -1,6 +1,9 @@
 use std::{
     fmt, io,
+    net::{self, SocketAddr},
+    panic,
     sync::atomic::{AtomicU8, Ordering},
+    thread,
     time::Duration,
 };
 
@@ -67,11 +70,32 @@ pub(super) fn on_host<R: Send, F: Future<Output = io::Result<R>>>(
     host: &Host,
     load: impl FnOnce() -> F + Send,
 ) -> io::Result<R> {
-    host.namespace().run(|| runtime::Builder::new_current_thread().enable_all().build()?.block_on(load()))?
+    host.namespace().run(|| block_on(load))?
+}
+
+/// Runs a load on a thread of its own, over connections that exist.
+pub(super) fn on_thread<R: Send, F: Future<Output = io::Result<R>>>(
+    load: impl FnOnce() -> F + Send,
+) -> io::Result<R> {
+    thread::scope(|scope| {
+        let worker = thread::Builder::new().name("load".to_owned()).spawn_scoped(scope, || block_on(load))?;
+        worker.join().unwrap_or_else(|panicked| panic::resume_unwind(panicked))
+    })
+}
+
+/// Takes over a connection.
+pub(super) fn adopt(stream: net::TcpStream) -> io::Result<TcpStream> {
+    stream.set_nonblocking(true)?;
+    stream.set_nodelay(true)?;
+    TcpStream::from_std(stream)
+}
+
+fn block_on<R, F: Future<Output = io::Result<R>>>(load: impl FnOnce() -> F) -> io::Result<R> {
+    runtime::Builder::new_current_thread().enable_all().build()?.block_on(load())
 }
 
 /// Opens a connection on which small messages are not held back.
-pub(super) async fn connect(destination: std::net::SocketAddr) -> io::Result<TcpStream> {
+pub(super) async fn connect(destination: SocketAddr) -> io::Result<TcpStream> {
     let stream = time::timeout(CONNECT_PATIENCE, TcpStream::connect(destination)).await??;
     stream.set_nodelay(true)?;
     Ok(stream)

@@ -1,0 +1,23 @@
+//! What fuzzing has found worth keeping still passes: the properties of `fuzz/fuzz_targets/`, without a fuzzer.
+
+mod decode;
+
+use std::{fs, path::Path};
+
+use decode::Case;
+
+#[test]
+fn policy_evaluation() {
+    let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/corpus/policy_evaluation");
+    // A published crate comes without it.
+    let Ok(inputs) = fs::read_dir(&corpus) else { return };
+    for input in inputs {
+        let case = Case::decode(&fs::read(input.unwrap().path()).unwrap());
+        let facts = case.facts();
+        let decision = case.set.evaluate_connection(&facts);
+        let explanation = case.set.explain(&facts);
+        assert_eq!(decision.verdict(), explanation.decision().verdict(), "{explanation}");
+        assert_eq!(decision.reason(), explanation.decision().reason(), "{explanation}");
+        assert!(decision.dry_run_denials().count() <= case.set.len());
+    }
+}

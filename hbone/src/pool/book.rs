@@ -331,7 +331,8 @@ impl<C: Clone, W> Slots<C, W> {
 
     /// How many of those who wait are expected to be served by what is under way.
     fn expected(&self) -> usize {
-        let unconfirmed = self.connections.iter().filter(|slot| !slot.confirmed);
+        // Whoever still waits beside a place that is free avoids that connection, and is not served by it.
+        let unconfirmed = self.connections.iter().filter(|slot| !slot.confirmed && slot.active >= slot.limit);
         let unconfirmed: usize = unconfirmed.map(|slot| self.typical.saturating_sub(slot.active)).sum();
         self.dials.len() * self.typical + unconfirmed
     }

@@ -139,6 +139,20 @@ fn avoided_connection_is_not_handed_out() {
     assert_eq!(dialed(&mut book, second), [(2, second.0)]);
 }
 
+#[test]
+fn avoided_connection_is_not_counted_on() {
+    let mut book = book();
+    let first = wait_dialling(&mut book, 1);
+    dialed(&mut book, first);
+    book.handle_limit(&KEY, first, 1);
+    let second = wait_dialling(&mut book, 2);
+    dialed(&mut book, second);
+    book.handle_closed(&KEY, first);
+    book.handle_released(&KEY, second, Instant::now());
+    // Free, but not for this one, who needs another even if nobody else takes it.
+    assert!(book.wait(&KEY, Some(second), 3).unwrap().1.is_some());
+}
+
 // hbone#73
 #[test]
 fn closed_connection_is_replaced_for_those_who_wait() {

@@ -86,7 +86,9 @@ pub enum ListenError {
         source: io::Error,
     },
     /// Source addresses must be preserved, and the kernel does not let us.
-    #[error("cannot preserve source addresses on {address}: IP_TRANSPARENT needs CAP_NET_ADMIN or CAP_NET_RAW")]
+    #[error(
+        "cannot preserve source addresses on {address}: IP_TRANSPARENT needs CAP_NET_ADMIN or CAP_NET_RAW"
+    )]
     Transparent {
         /// The address asked for.
         address: SocketAddr,

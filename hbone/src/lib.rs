@@ -39,7 +39,7 @@
 //! | [`Tunnel`], [`RecvHalf`], [`SendHalf`] | a byte stream, and its two directions |
 //! | [`pool::Pool`] | connections shared per key |
 //! | [`ConnectRequest`], [`ConnectResponse`], [`Refusal`] | what is asked and answered |
-//! | [`Destination`], [`Baggage`], [`Forwarded`], [`TraceParent`] | the values in requests and responses |
+//! | [`Destination`], [`Baggage`], [`Forwarded`], [`TraceParent`], [`TraceState`] | the values in requests and responses |
 //!
 //! # Features
 //!
@@ -67,7 +67,7 @@ pub use self::{
     connection::{ConnectionError, HandshakeError, Side},
     proto::{
         Baggage, ConnectRequest, ConnectResponse, Destination, DestinationError, Forwarded, Host, Refusal,
-        ResetReason, TraceId, TraceParent, TraceParentError, WorkloadKind,
+        ResetReason, TraceId, TraceParent, TraceParentError, TraceState, WorkloadKind,
     },
     tunnel::{RecvHalf, SendHalf, Tunnel, TunnelError},
 };

@@ -2,7 +2,7 @@ use std::{fmt, str::Utf8Error, sync::Arc};
 
 use http::{HeaderMap, HeaderValue};
 
-use super::header;
+use super::header::{self, is_token};
 
 /// What one end of a tunnel says about a workload: the `baggage` header in Istio's vocabulary (W3C Baggage).
 ///
@@ -22,6 +22,16 @@ pub struct Baggage {
     service_version: Option<Arc<str>>,
     region: Option<Arc<str>>,
     zone: Option<Arc<str>>,
+    others: Vec<Member>,
+}
+
+/// A member with a key that has no meaning here, kept for those to whom it has one.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Member {
+    key: Arc<str>,
+    value: Arc<str>,
+    /// What follows the value, as it stood: `;` and properties, or nothing.
+    properties: Arc<str>,
 }
 
 /// What kind of object owns a workload.
@@ -46,8 +56,9 @@ impl Baggage {
 
     /// Reads the `baggage` of a request or response; `None` if it has none.
     ///
-    /// Reading never fails: members that are unknown or malformed are skipped, of equal ones the last counts, and what
-    /// exceeds 64 members or 8192 bytes (W3C Baggage §3.3.2) is not looked at.
+    /// Reading never fails: members that are malformed are skipped, of equal ones the last counts, and what exceeds 64
+    /// members or 8192 bytes (W3C Baggage §3.3.2) is not looked at. Members with other keys are kept, with their
+    /// properties, and [written](fmt::Display) after the known ones; see [`member`](Self::member).
     pub fn from_headers(headers: &HeaderMap) -> Option<Self> {
         if !headers.contains_key(header::BAGGAGE) {
             return None;
@@ -67,10 +78,13 @@ impl Baggage {
                 fits
             });
         for member in members {
-            // Properties follow a semicolon; none is defined for these keys.
-            let pair = member.split(';').next().unwrap_or_default();
+            // Properties follow a semicolon; none is defined for the keys that are known here.
+            let (pair, properties) = member.split_at(member.find(';').unwrap_or(member.len()));
             if let Some((key, value)) = pair.split_once('=') {
-                baggage.set(key.trim_matches(OWS), decode(value.trim_matches(OWS)));
+                let (key, value) = (key.trim_matches(OWS), decode(value.trim_matches(OWS)));
+                if !baggage.set(key, value.clone()) {
+                    baggage.set_other(key, value, properties.trim_matches(OWS));
+                }
             }
         }
         baggage
@@ -109,6 +123,27 @@ impl Baggage {
     /// Adds the zone within the region.
     pub fn with_zone(self, zone: impl Into<Arc<str>>) -> Self {
         Self { zone: non_empty(zone), ..self }
+    }
+
+    /// Adds a member with any other key, or replaces the one with that key; a key that has a setter of its own sets that.
+    ///
+    /// A key that is not a token (RFC 9110 §5.6.2), an empty value, and more than 64 members are left out.
+    pub fn with_member(mut self, key: &str, value: impl Into<Arc<str>>) -> Self {
+        let value = non_empty(value);
+        if !self.set(key, value.clone()) {
+            self.set_other(key, value, "");
+        }
+        self
+    }
+
+    /// The value of a member with any other key than the known ones.
+    pub fn member(&self, key: &str) -> Option<&str> {
+        self.others.iter().find(|other| *other.key == *key).map(|other| &*other.value)
+    }
+
+    /// The members with other keys than the known ones, in the order they came.
+    pub fn members(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.others.iter().map(|other| (&*other.key, &*other.value))
     }
 
     /// The cluster.
@@ -161,7 +196,8 @@ impl Baggage {
         *self == Self::default()
     }
 
-    fn set(&mut self, key: &str, value: Option<Arc<str>>) {
+    /// Sets the field of that key; whether there is one.
+    fn set(&mut self, key: &str, value: Option<Arc<str>>) -> bool {
         let named = |kind| value.clone().map(|name| (kind, name));
         match key {
             CLUSTER => self.cluster = value,
@@ -174,13 +210,26 @@ impl Baggage {
             SERVICE_VERSION => self.service_version = value,
             REGION => self.region = value,
             ZONE => self.zone = value,
-            _ => {}
+            _ => return false,
+        }
+        true
+    }
+
+    fn set_other(&mut self, key: &str, value: Option<Arc<str>>, properties: &str) {
+        if key.is_empty() || !key.bytes().all(is_token) || !properties.bytes().all(is_printable) {
+            return;
+        }
+        self.others.retain(|other| *other.key != *key);
+        if let Some(value) = value
+            && self.others.len() < MAX_MEMBERS
+        {
+            self.others.push(Member { key: key.into(), value, properties: properties.into() });
         }
     }
 }
 
 impl fmt::Display for Baggage {
-    /// Writes the header's value, in the order in which the reference writes it.
+    /// Writes the header's value, in the order in which the reference writes it, then the members that it does not know.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let workload_key = match self.workload_kind() {
             Some(WorkloadKind::CronJob) => CRON_JOB,
@@ -203,6 +252,10 @@ impl fmt::Display for Baggage {
             write!(f, "{separator}{key}={}", Encoded(value))?;
             separator = ",";
         }
+        for Member { key, value, properties } in &self.others {
+            write!(f, "{separator}{key}={}{properties}", Encoded(value))?;
+            separator = ",";
+        }
         Ok(())
     }
 }
@@ -223,6 +276,11 @@ impl fmt::Display for Encoded<'_> {
         }
         f.write_str(rest)
     }
+}
+
+/// What may stand in a header's value.
+fn is_printable(byte: u8) -> bool {
+    byte.is_ascii_graphic() || byte == b' ' || byte == b'\t'
 }
 
 fn is_plain(byte: u8) -> bool {
@@ -338,6 +396,29 @@ mod tests {
         assert_eq!(baggage.namespace(), Some("shop"));
         assert_eq!(baggage.service_name(), Some("cart"));
         assert_eq!(baggage.region(), Some("a=b"));
+        assert_eq!(baggage.member("unknown"), Some("1"));
+    }
+
+    #[test]
+    fn members_with_unknown_keys_are_kept_with_their_properties() {
+        let text =
+            "service.name=cart,tenant=a%2Cb;ttl=1; secret,k8s.namespace.name=shop,userId=7,tenant=last;p";
+        let baggage = Baggage::from_lines([text]);
+        assert_eq!(baggage.members().collect::<Vec<_>>(), [("userId", "7"), ("tenant", "last")]);
+        assert_eq!(baggage.to_string(), "k8s.namespace.name=shop,service.name=cart,userId=7,tenant=last;p");
+        assert_eq!(Baggage::from_lines([&*baggage.to_string()]), baggage);
+    }
+
+    #[test]
+    fn member_outside_the_grammar_is_left_out() {
+        let baggage = Baggage::new()
+            .with_member("a b", "1")
+            .with_member("", "1")
+            .with_member("c", "")
+            .with_member("d", "x y")
+            .with_member("service.name", "cart");
+        assert_eq!(baggage.to_string(), "service.name=cart,d=x%20y");
+        assert!(Baggage::from_lines(["a b=1,=2"]).is_empty());
     }
 
     #[test]
@@ -369,9 +450,12 @@ mod tests {
     #[test]
     fn excess_is_not_looked_at() {
         let members = format!("{}cloud.region=late", "k=v,".repeat(MAX_MEMBERS));
-        assert!(Baggage::from_lines([&*members]).is_empty());
+        assert_eq!(Baggage::from_lines([&*members]), Baggage::new().with_member("k", "v"));
         let bytes = format!("k={},cloud.region=late", "v".repeat(MAX_BYTES));
         assert!(Baggage::from_lines([&*bytes]).is_empty());
+        let added =
+            (0..100).fold(Baggage::new(), |baggage, index| baggage.with_member(&format!("k{index}"), "v"));
+        assert_eq!(added.members().count(), MAX_MEMBERS);
     }
 
     // hbone#32

@@ -2,7 +2,7 @@ use std::{fmt, net::SocketAddr, sync::Arc};
 
 use http::{HeaderMap, HeaderValue};
 
-use super::header;
+use super::header::{self, is_token};
 
 /// Whom the sender of a request speaks for: the `forwarded` header (RFC 7239).
 ///
@@ -152,11 +152,6 @@ fn unquote(value: &str) -> Arc<str> {
     })
     .collect();
     unescaped.into()
-}
-
-/// RFC 9110 §5.6.2.
-fn is_token(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }
 
 const OWS: [char; 2] = [' ', '\t'];

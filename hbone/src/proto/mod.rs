@@ -10,6 +10,7 @@ mod request;
 mod reset_reason;
 mod response;
 mod trace_parent;
+mod trace_state;
 
 pub use self::{
     baggage::{Baggage, WorkloadKind},
@@ -20,4 +21,5 @@ pub use self::{
     reset_reason::ResetReason,
     response::ConnectResponse,
     trace_parent::{TraceId, TraceParent, TraceParentError},
+    trace_state::TraceState,
 };

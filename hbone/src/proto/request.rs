@@ -1,6 +1,6 @@
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, Version, uri::Authority};
 
-use super::{Baggage, Destination, Forwarded, TraceParent, header};
+use super::{Baggage, Destination, Forwarded, TraceParent, TraceState, header};
 
 /// What a client asks for: a tunnel to a destination, and what it says about itself.
 #[derive(Clone, Debug)]
@@ -10,6 +10,7 @@ pub struct ConnectRequest {
     forwarded: Option<HeaderValue>,
     forwarded_network: Option<HeaderValue>,
     traceparent: Option<HeaderValue>,
+    tracestate: Option<HeaderValue>,
     headers: HeaderMap,
 }
 
@@ -22,6 +23,7 @@ impl ConnectRequest {
             forwarded: None,
             forwarded_network: None,
             traceparent: None,
+            tracestate: None,
             headers: HeaderMap::new(),
         }
     }
@@ -46,7 +48,13 @@ impl ConnectRequest {
         Self { traceparent: Some(traceparent.into()), ..self }
     }
 
-    /// Adds any other header.
+    /// Passes on what tracing systems say about that trace; means nothing without
+    /// [`with_traceparent`](Self::with_traceparent).
+    pub fn with_tracestate(self, tracestate: impl Into<HeaderValue>) -> Self {
+        Self { tracestate: Some(tracestate.into()), ..self }
+    }
+
+    /// Adds any other header, such as a hint for rate limiting.
     ///
     /// Headers that concern the connection itself (RFC 9113 §8.2.2) make the request fail with
     /// [`ConnectError::InvalidRequest`](crate::ConnectError::InvalidRequest).
@@ -66,9 +74,10 @@ impl ConnectRequest {
             (header::BAGGAGE, &self.baggage),
             (header::FORWARDED, &self.forwarded),
             (header::TRACEPARENT, &self.traceparent),
+            (header::TRACESTATE, &self.tracestate),
             (header::FORWARDED_NETWORK, &self.forwarded_network),
         ];
-        // Room for the four, since growing moves them.
+        // Room for the usual four, since growing moves them.
         let mut headers =
             if self.headers.is_empty() { HeaderMap::with_capacity(4) } else { self.headers.clone() };
         for (name, value) in named {
@@ -105,6 +114,12 @@ impl From<Forwarded> for HeaderValue {
     }
 }
 
+impl From<TraceState> for HeaderValue {
+    fn from(tracestate: TraceState) -> Self {
+        tracestate.to_header_value()
+    }
+}
+
 impl From<TraceParent> for HeaderValue {
     fn from(traceparent: TraceParent) -> Self {
         traceparent.to_header_value()
@@ -136,6 +151,7 @@ mod tests {
             .with_baggage(Baggage::new().with_zone("z"))
             .with_forwarded(Forwarded::new("192.0.2.1:5".parse().unwrap()))
             .with_traceparent(trace)
+            .with_tracestate(TraceState::from_lines(["a=1"]).unwrap())
             .with_forwarded_network(HeaderValue::from_static(""))
             .with_header(network.clone(), HeaderValue::from_static("waypoint"))
             .to_http()
@@ -144,8 +160,9 @@ mod tests {
         assert_eq!(headers[header::BAGGAGE], "cloud.availability_zone=z");
         assert_eq!(headers[header::FORWARDED], "for=\"192.0.2.1:5\"");
         assert_eq!(headers[header::TRACEPARENT], trace.to_string());
+        assert_eq!(headers[header::TRACESTATE], "a=1");
         assert_eq!(headers[header::FORWARDED_NETWORK], "");
         assert_eq!(headers[network], "waypoint");
-        assert_eq!(headers.len(), 5);
+        assert_eq!(headers.len(), 6);
     }
 }

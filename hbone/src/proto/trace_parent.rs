@@ -1,7 +1,9 @@
 use std::{cell::Cell, collections::hash_map::RandomState, fmt, hash::BuildHasher, str::FromStr};
 
-use http::HeaderValue;
+use http::{HeaderMap, HeaderValue};
 use thiserror::Error;
+
+use super::header;
 
 /// The `traceparent` of a connection (W3C Trace Context, version 00): ties together what different proxies log about it.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -26,6 +28,13 @@ impl TraceParent {
             parent: random().max(1),
             flags: 0,
         }
+    }
+
+    /// Reads the `traceparent` of a request; `None` if it has none that is valid, or more than one.
+    pub fn from_headers(headers: &HeaderMap) -> Option<Self> {
+        let mut lines = headers.get_all(header::TRACEPARENT).iter();
+        let line = lines.next()?;
+        if lines.next().is_some() { None } else { line.to_str().ok()?.parse().ok() }
     }
 
     /// The trace's id.

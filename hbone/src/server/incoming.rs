@@ -6,7 +6,7 @@ use http::{HeaderMap, Method, Request, Response};
 
 use crate::{
     connection::{Liveness, from_reason},
-    proto::{Baggage, ConnectResponse, Destination, Forwarded, Refusal, TraceParent, header},
+    proto::{Baggage, ConnectResponse, Destination, Forwarded, Refusal, TraceParent, TraceState, header},
     tunnel::{Tunnel, TunnelError},
 };
 
@@ -76,7 +76,12 @@ impl Incoming {
 
     /// Which trace the connection is part of, if the client says so in a valid way.
     pub fn traceparent(&self) -> Option<TraceParent> {
-        self.headers.get(header::TRACEPARENT)?.to_str().ok()?.parse().ok()
+        TraceParent::from_headers(&self.headers)
+    }
+
+    /// What tracing systems say about that trace, to be passed on.
+    pub fn tracestate(&self) -> Option<TraceState> {
+        TraceState::from_headers(&self.headers)
     }
 
     /// Accepts the tunnel with status 200.

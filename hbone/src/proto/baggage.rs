@@ -80,7 +80,9 @@ impl Baggage {
         for member in members {
             // Properties follow a semicolon; none is defined for the keys that are known here.
             let (pair, properties) = member.split_at(member.find(';').unwrap_or(member.len()));
-            if let Some((key, value)) = pair.split_once('=') {
+            if let Some((key, value)) = pair.split_once('=')
+                && !value.trim_matches(OWS).contains(char::is_control)
+            {
                 let (key, value) = (key.trim_matches(OWS), decode(value.trim_matches(OWS)));
                 if !baggage.set(key, value.clone()) {
                     baggage.set_other(key, value, properties.trim_matches(OWS));
@@ -418,7 +420,7 @@ mod tests {
             .with_member("d", "x y")
             .with_member("service.name", "cart");
         assert_eq!(baggage.to_string(), "service.name=cart,d=x%20y");
-        assert!(Baggage::from_lines(["a b=1,=2"]).is_empty());
+        assert!(Baggage::from_lines(["a b=1,=2,d=\u{7f},service.name=\u{7f}"]).is_empty());
     }
 
     #[test]

@@ -83,6 +83,7 @@ mod explain;
 mod facts;
 mod matcher;
 mod name;
+pub mod object;
 mod policy;
 mod rule;
 mod set;

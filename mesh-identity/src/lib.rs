@@ -78,6 +78,11 @@ mod issue;
 mod leaf;
 #[cfg(feature = "rustls")]
 mod peer;
+#[cfg(all(feature = "__grpc", not(feature = "__server")))]
+mod proto;
+#[cfg(all(feature = "__grpc", feature = "__server"))]
+#[doc(hidden)]
+pub mod proto;
 #[cfg(feature = "rustls")]
 mod select;
 mod service_account;

@@ -5,7 +5,7 @@ use std::iter;
 use crate::{
     Action, ConnectionFacts, Decision, MissingPolicy, Policy, PolicyName, PolicySet, Reason, Scope,
     attributes::Attributes,
-    set::{Group, Index},
+    set::{Group, Index, PlaceRef},
 };
 
 impl PolicySet {
@@ -28,9 +28,10 @@ impl PolicySet {
 #[derive(Clone, Copy)]
 pub(crate) struct Applicable<'a> {
     attributes: Attributes<'a>,
-    index: &'a Index,
+    index: &'a Index<Policy>,
     namespace: &'a str,
-    in_namespace: Option<&'a Group>,
+    in_namespace: Option<&'a Group<Policy>>,
+    in_mesh: Option<&'a Group<Policy>>,
     listed: &'a [PolicyName],
     missing: MissingPolicy,
 }
@@ -41,7 +42,8 @@ impl<'a> Applicable<'a> {
             attributes: Attributes::new(facts),
             index: set.index(),
             namespace: facts.namespace,
-            in_namespace: set.index().in_namespace(facts.namespace),
+            in_namespace: set.index().at(PlaceRef::Namespace(facts.namespace)),
+            in_mesh: set.index().at(PlaceRef::Mesh),
             listed: facts.policies,
             missing: set.missing(),
         }
@@ -78,8 +80,9 @@ impl<'a> Applicable<'a> {
 
     /// All policies of a class.
     pub(crate) fn policies(self, class: Class) -> impl Iterator<Item = &'a Policy> {
-        let groups = self.in_namespace.into_iter().chain([self.index.global()]);
-        groups.flat_map(move |group| group.class(class).policies()).chain(self.listed(class))
+        let groups = self.in_namespace.into_iter().chain(self.in_mesh);
+        let postings = groups.filter_map(move |group| group.class(class.number()));
+        postings.flat_map(|postings| postings.policies()).chain(self.listed(class))
     }
 
     /// Those that apply only because the workload lists them.
@@ -100,9 +103,12 @@ impl<'a> Applicable<'a> {
     ///
     /// The smallest name is independent of the order in which policies arrived or are listed.
     fn smallest_match(self, class: Class, after: Option<&PolicyName>) -> Option<(&'a PolicyName, usize)> {
-        let in_group = |group: &'a Group| group.class(class).smallest_match(&self.attributes, after);
+        let in_group = |group: &'a Group<Policy>| {
+            let (policy, rule) = group.class(class.number())?.smallest_match(&self.attributes, after)?;
+            Some((&policy.name, rule))
+        };
         let in_namespace = self.in_namespace.and_then(in_group);
-        let global = in_group(self.index.global());
+        let global = self.in_mesh.and_then(in_group);
         let listed = self.listed(class).filter(|policy| after.is_none_or(|after| policy.name > *after));
         let listed =
             listed.filter_map(|policy| Some((&policy.name, policy.matching_rule(&self.attributes)?)));
@@ -129,6 +135,10 @@ impl Class {
 
     pub(crate) fn of(policy: &Policy) -> Self {
         Self { action: policy.action, dry_run: policy.dry_run }
+    }
+
+    pub(crate) fn number(self) -> usize {
+        usize::from(self.action == Action::Deny) + 2 * usize::from(self.dry_run)
     }
 }
 

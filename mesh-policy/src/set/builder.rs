@@ -1,5 +1,8 @@
 //! Collects policies for a set.
 
+use std::sync::Arc;
+
+use super::Index;
 use crate::{MissingPolicy, Policy, PolicyName, PolicySet};
 
 /// Collects policies for a [`PolicySet`]; made by [`PolicySet::builder`].
@@ -40,14 +43,9 @@ impl PolicySetBuilder {
     ///
     /// If two policies have one name: which of them was meant is unknown.
     pub fn build(self) -> Result<PolicySet, PolicySetError> {
-        let mut set = PolicySet::empty(self.missing);
-        for policy in self.policies {
-            if set.get(&policy.name).is_some() {
-                return Err(PolicySetError::Duplicate { policy: policy.name });
-            }
-            set.insert(policy);
-        }
-        Ok(set)
+        let policies = self.policies.into_iter().map(Arc::new).collect();
+        let index = Index::of(policies).map_err(|policy| PolicySetError::Duplicate { policy })?;
+        Ok(PolicySet::indexed(index, self.missing))
     }
 }
 

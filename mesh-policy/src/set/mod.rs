@@ -4,7 +4,7 @@ mod builder;
 mod index;
 
 pub use builder::{PolicySetBuilder, PolicySetError};
-pub(crate) use index::{Group, Index};
+pub(crate) use index::{Group, Index, PlaceRef};
 
 use std::{fmt, sync::Arc};
 
@@ -17,7 +17,7 @@ use crate::{Policy, PolicyName};
 /// So a batch of changes copies hardly more than one of them does.
 #[derive(Clone)]
 pub struct PolicySet {
-    index: Arc<Index>,
+    index: Arc<Index<Policy>>,
     missing: MissingPolicy,
 }
 
@@ -89,7 +89,11 @@ impl PolicySet {
         set
     }
 
-    pub(crate) fn index(&self) -> &Index {
+    pub(crate) fn indexed(index: Index<Policy>, missing: MissingPolicy) -> Self {
+        Self { index: Arc::new(index), missing }
+    }
+
+    pub(crate) fn index(&self) -> &Index<Policy> {
         &self.index
     }
 }

@@ -29,7 +29,7 @@ pub(super) enum Key<'a> {
 
 /// A text, or the part of it that a pattern is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) enum Text<'a> {
+pub(crate) enum Text<'a> {
     Exact(&'a str),
     Prefix(&'a str),
     Suffix(&'a str),
@@ -38,7 +38,7 @@ pub(super) enum Text<'a> {
 
 /// A form of key. A connection has at most one key of each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Shape {
+pub(crate) enum Shape {
     Always,
     DestinationIp(RangeShape),
     DestinationPort,
@@ -49,14 +49,14 @@ pub(super) enum Shape {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct RangeShape {
+pub(crate) struct RangeShape {
     v4: bool,
     prefix_len: u8,
 }
 
 /// Lengths are in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum TextShape {
+pub(crate) enum TextShape {
     Exact,
     Prefix(usize),
     Suffix(usize),
@@ -107,11 +107,12 @@ impl Shape {
 }
 
 impl RangeShape {
-    fn of(range: &IpNet) -> Self {
+    pub(crate) fn of(range: &IpNet) -> Self {
         Self { v4: range.addr().is_ipv4(), prefix_len: range.prefix_len() }
     }
 
-    fn range(self, address: IpAddr) -> Option<IpNet> {
+    /// The range of this shape that the address is in.
+    pub(crate) fn range(self, address: IpAddr) -> Option<IpNet> {
         if address.is_ipv4() != self.v4 {
             return None;
         }
@@ -120,7 +121,7 @@ impl RangeShape {
 }
 
 impl<'a> Text<'a> {
-    fn shape(self) -> TextShape {
+    pub(crate) fn shape(self) -> TextShape {
         match self {
             Self::Exact(_) => TextShape::Exact,
             Self::Prefix(prefix) => TextShape::Prefix(prefix.len()),
@@ -132,7 +133,7 @@ impl<'a> Text<'a> {
 
 impl TextShape {
     /// Where a character would be cut, no pattern of that length fits.
-    fn text(self, text: &str) -> Option<Text<'_>> {
+    pub(crate) fn text(self, text: &str) -> Option<Text<'_>> {
         match self {
             Self::Exact => Some(Text::Exact(text)),
             Self::Prefix(len) => text.get(..len).map(Text::Prefix),

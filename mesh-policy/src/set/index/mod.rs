@@ -1,113 +1,144 @@
 //! Policies by name and by where they apply.
 
+mod connection;
+mod indexed;
 mod key;
 mod pages;
 mod postings;
 mod selection;
 
+pub(crate) use connection::PlaceRef;
+pub(crate) use indexed::Indexed;
+pub(crate) use key::{RangeShape, Text, TextShape};
 pub(crate) use postings::Postings;
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use pages::SortedPages;
 
-use crate::{Action, Policy, PolicyName, Scope, evaluate::Class};
+use crate::PolicyName;
 
 /// Clones share everything that neither changes.
-#[derive(Clone, Default)]
-pub(crate) struct Index {
-    by_name: SortedPages<Arc<Policy>>,
-    global: Group,
-    /// By namespace; none is empty.
-    groups: SortedPages<(Arc<str>, Group)>,
+#[derive(Clone, Debug)]
+pub(crate) struct Index<P: Indexed> {
+    by_name: SortedPages<Arc<P>>,
+    /// By place; none is empty.
+    groups: SortedPages<(P::Place, Group<P>)>,
 }
 
-impl Index {
-    pub(crate) fn get(&self, name: &PolicyName) -> Option<&Policy> {
-        let policy = self.by_name.from(|policy| policy.name < *name).next()?;
-        (policy.name == *name).then_some(&**policy)
+impl<P: Indexed> Index<P> {
+    /// The index of many policies at once.
+    ///
+    /// # Errors
+    ///
+    /// The name that two of them have.
+    pub(crate) fn of(mut policies: Vec<Arc<P>>) -> Result<Self, PolicyName> {
+        policies.sort_by(|a, b| a.name().cmp(b.name()));
+        let mut pairs = policies.windows(2);
+        if let Some([twice, _]) = pairs.find(|pair| matches!(pair, [a, b] if a.name() == b.name())) {
+            return Err(twice.name().clone());
+        }
+        let mut places: BTreeMap<P::Place, [Vec<Arc<P>>; MAX_CLASSES]> = BTreeMap::new();
+        for policy in &policies {
+            for place in policy.places() {
+                let classes = places.entry(place).or_default();
+                classes.get_mut(policy.class()).into_iter().for_each(|class| class.push(Arc::clone(policy)));
+            }
+        }
+        let groups = places.into_iter().map(|(place, classes)| (place, Group::of(classes)));
+        Ok(Self { by_name: SortedPages::of(policies), groups: SortedPages::of(groups.collect()) })
     }
 
-    pub(crate) fn iter(&self) -> impl ExactSizeIterator<Item = &Policy> {
+    pub(crate) fn get(&self, name: &PolicyName) -> Option<&P> {
+        let policy = self.by_name.from(|policy| policy.name() < name).next()?;
+        (policy.name() == name).then_some(&**policy)
+    }
+
+    pub(crate) fn iter(&self) -> impl ExactSizeIterator<Item = &P> {
         self.by_name.iter().map(|policy| &**policy)
     }
 
-    pub(crate) fn global(&self) -> &Group {
-        &self.global
+    /// The policies that apply at a place.
+    pub(crate) fn at(&self, wanted: P::PlaceRef<'_>) -> Option<&Group<P>> {
+        let (place, group) = self.groups.from(|(place, _)| P::compare(place, wanted).is_lt()).next()?;
+        P::compare(place, wanted).is_eq().then_some(group)
     }
 
-    pub(crate) fn in_namespace(&self, namespace: &str) -> Option<&Group> {
-        let (found, group) = self.groups.from(|(other, _)| **other < *namespace).next()?;
-        (**found == *namespace).then_some(group)
-    }
-
-    pub(crate) fn insert(&mut self, policy: Arc<Policy>) {
-        // The one it replaces may have another scope or action.
-        self.remove(&policy.name);
-        self.change_group(&policy, |postings| postings.insert(&policy));
-        let name = policy.name.clone();
-        self.by_name.insert(policy, |other| other.name < name);
+    pub(crate) fn insert(&mut self, policy: Arc<P>) {
+        // The one it replaces may have another place or class.
+        self.remove(policy.name());
+        for place in policy.places() {
+            self.change_group(place, policy.class(), |postings| postings.insert(&policy));
+        }
+        let inserted = Arc::clone(&policy);
+        self.by_name.insert(inserted, |other| other.name() < policy.name());
     }
 
     pub(crate) fn remove(&mut self, name: &PolicyName) {
-        let removed = self.by_name.remove(|policy| policy.name < *name, |policy| policy.name == *name);
+        let removed = self.by_name.remove(|policy| policy.name() < name, |policy| policy.name() == name);
         let Some(policy) = removed else { return };
-        self.change_group(&policy, |postings| postings.remove(&policy));
+        for place in policy.places() {
+            self.change_group(place, policy.class(), |postings| postings.remove(&policy));
+        }
     }
 
-    /// Changes the part of the index that a policy of that scope and class is in.
-    fn change_group(&mut self, policy: &Policy, change: impl FnOnce(&mut Postings)) {
-        let class = Class::of(policy);
-        match policy.scope {
-            Scope::Global => change(self.global.class_mut(class)),
-            Scope::Namespace => {
-                let namespace = policy.name.shared_namespace();
-                let is_before = |(other, _): &(Arc<str>, Group)| other < namespace;
-                let known = self.groups.remove(is_before, |(other, _)| other == namespace);
-                let (namespace, mut group) =
-                    known.unwrap_or_else(|| (Arc::clone(namespace), Group::default()));
-                change(group.class_mut(class));
-                if !group.is_empty() {
-                    self.groups.insert((namespace, group), is_before);
-                }
-            }
-            // Found by the name that workloads list.
-            Scope::WorkloadSelector => {}
+    fn change_group(&mut self, place: P::Place, class: usize, change: impl FnOnce(&mut Postings<P>)) {
+        let is_before = |(other, _): &(P::Place, Group<P>)| *other < place;
+        let known = self.groups.remove(is_before, |(other, _)| *other == place);
+        let mut group = known.map_or_else(Group::default, |(_, group)| group);
+        group.change(class, change);
+        if !group.is_empty() {
+            let is_before = |(other, _): &(P::Place, Group<P>)| *other < place;
+            self.groups.insert((place.clone(), group), is_before);
         }
     }
 }
 
-/// Policies that apply to the same workloads, by class.
-#[derive(Clone, Default)]
-pub(crate) struct Group {
-    enforced: ByAction,
-    dry_run: ByAction,
+impl<P: Indexed> Default for Index<P> {
+    fn default() -> Self {
+        Self { by_name: SortedPages::default(), groups: SortedPages::default() }
+    }
 }
 
-#[derive(Clone, Default)]
-struct ByAction {
-    allow: Arc<Postings>,
-    deny: Arc<Postings>,
+/// Policies that apply at the same place, by class. An absent class is empty.
+#[derive(Debug)]
+pub(crate) struct Group<P: Indexed> {
+    classes: [Option<Arc<Postings<P>>>; MAX_CLASSES],
 }
 
-impl Group {
-    pub(crate) fn class(&self, class: Class) -> &Postings {
-        let by_action = if class.dry_run { &self.dry_run } else { &self.enforced };
-        match class.action {
-            Action::Allow => &by_action.allow,
-            Action::Deny => &by_action.deny,
-        }
+impl<P: Indexed> Group<P> {
+    fn of(classes: [Vec<Arc<P>>; MAX_CLASSES]) -> Self {
+        let postings = |policies: Vec<_>| (!policies.is_empty()).then(|| Arc::new(Postings::of(policies)));
+        Self { classes: classes.map(postings) }
     }
 
-    fn class_mut(&mut self, class: Class) -> &mut Postings {
-        let by_action = if class.dry_run { &mut self.dry_run } else { &mut self.enforced };
-        Arc::make_mut(match class.action {
-            Action::Allow => &mut by_action.allow,
-            Action::Deny => &mut by_action.deny,
-        })
+    pub(crate) fn class(&self, class: usize) -> Option<&Postings<P>> {
+        self.classes.get(class)?.as_deref()
+    }
+
+    fn change(&mut self, class: usize, change: impl FnOnce(&mut Postings<P>)) {
+        let Some(class) = self.classes.get_mut(class) else { return };
+        let postings = class.get_or_insert_default();
+        change(Arc::make_mut(postings));
+        class.take_if(|postings| postings.is_empty());
     }
 
     fn is_empty(&self) -> bool {
-        Class::ALL.iter().all(|class| self.class(*class).is_empty())
+        self.classes.iter().all(Option::is_none)
     }
 }
+
+impl<P: Indexed> Clone for Group<P> {
+    fn clone(&self) -> Self {
+        Self { classes: self.classes.clone() }
+    }
+}
+
+impl<P: Indexed> Default for Group<P> {
+    fn default() -> Self {
+        Self { classes: Default::default() }
+    }
+}
+
+/// Four actions, each enforced or in dry run.
+pub(crate) const MAX_CLASSES: usize = 8;

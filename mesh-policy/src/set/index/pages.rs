@@ -41,6 +41,19 @@ impl<T> SortedPages<T> {
 }
 
 impl<T: Clone> SortedPages<T> {
+    /// Elements that are in their order, in pages three quarters full: the next changes do not split each.
+    pub(super) fn of(items: Vec<T>) -> Self {
+        let len = items.len();
+        let mut pages = Vec::with_capacity(len.div_ceil(MAX_PAGE / 4 * 3));
+        let mut items = items.into_iter();
+        loop {
+            let items: Vec<T> = items.by_ref().take(MAX_PAGE / 4 * 3).collect();
+            let Some(last) = items.last().cloned() else { break };
+            pages.push(Page { last, items: Arc::new(items) });
+        }
+        Self { pages: Arc::new(pages), len }
+    }
+
     /// Inserts an element at a place.
     pub(super) fn insert(&mut self, item: T, is_before: impl Fn(&T) -> bool) {
         self.len += 1;
@@ -194,6 +207,10 @@ mod tests {
             prop_assert!(pages.iter().eq(&model));
             let from = model.partition_point(|other| *other < sought);
             prop_assert!(pages.from(|other| *other < sought).eq(&model[from..]));
+            let built = SortedPages::of(model.clone());
+            assert_well_formed(&built);
+            prop_assert_eq!(built.len(), model.len());
+            prop_assert!(built.iter().eq(&model));
         }
     }
 

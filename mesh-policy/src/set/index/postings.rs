@@ -2,35 +2,49 @@
 
 use std::sync::Arc;
 
-use super::{
-    key::{Key, Shape},
-    pages::SortedPages,
-};
-use crate::{Policy, PolicyName, attributes::Attributes};
+use super::{Indexed, pages::SortedPages};
+use crate::PolicyName;
 
-/// The policies of one class that apply to the same workloads, and their rules by key.
+/// The policies of one class that apply at the same place, and their rules by key.
 ///
-/// A decision computes the keys of the connection, one of each shape in use, and asks the rules found by
+/// A decision computes the keys of what it is asked about, for each shape in use, and asks the rules found by
 /// them. Which rule is found by what is a matter of speed only: a rule found is asked in full.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Postings {
+#[derive(Debug)]
+pub(crate) struct Postings<P: Indexed> {
     /// By name.
-    policies: SortedPages<Arc<Policy>>,
+    policies: SortedPages<Arc<P>>,
     /// By key, then by name, then by index.
-    rules: SortedPages<Posting>,
+    rules: SortedPages<Posting<P>>,
     /// Sorted, each with the number of its postings.
-    shapes: Vec<(Shape, usize)>,
+    shapes: Vec<(P::Shape, usize)>,
 }
 
-#[derive(Clone, Debug)]
-struct Posting {
+#[derive(Debug)]
+struct Posting<P> {
     key: u64,
     rule: usize,
-    policy: Arc<Policy>,
+    policy: Arc<P>,
 }
 
-impl Postings {
-    pub(crate) fn policies(&self) -> impl Iterator<Item = &Policy> {
+impl<P: Indexed> Postings<P> {
+    /// The index of many policies at once: sorted in one go, which is several times faster than inserting
+    /// them one by one. No two may have the same name.
+    pub(super) fn of(mut policies: Vec<Arc<P>>) -> Self {
+        policies.sort_unstable_by(|a, b| a.name().cmp(b.name()));
+        let mut shapes: Vec<(P::Shape, usize)> = Vec::new();
+        let mut rules = Vec::new();
+        for policy in &policies {
+            for_each_posting(policy, |shape, posting| {
+                count(&mut shapes, shape);
+                rules.push(posting);
+            });
+        }
+        // Stable, since in order of name and rule already.
+        rules.sort_by_key(|posting| posting.key);
+        Self { policies: SortedPages::of(policies), rules: SortedPages::of(rules), shapes }
+    }
+
+    pub(crate) fn policies(&self) -> impl Iterator<Item = &P> {
         self.policies.iter().map(|policy| &**policy)
     }
 
@@ -38,47 +52,45 @@ impl Postings {
     /// does.
     pub(crate) fn smallest_match<'a>(
         &'a self,
-        attributes: &Attributes<'_>,
+        attributes: &P::Attributes<'_>,
         after: Option<&PolicyName>,
-    ) -> Option<(&'a PolicyName, usize)> {
-        let mut smallest = None;
+    ) -> Option<(&'a P, usize)> {
+        let mut smallest: Option<&Posting<P>> = None;
         for (shape, _) in &self.shapes {
-            let Some(key) = shape.key(attributes) else { continue };
-            let key = key.fingerprint();
-            let is_before = |posting: &Posting| {
-                posting.key < key
-                    || posting.key == key && after.is_some_and(|after| posting.policy.name <= *after)
-            };
-            // Sorted, so the first that matches is the smallest that this key finds.
-            let found = self.rules.from(is_before).take_while(|posting| posting.key == key);
-            let can_improve = |posting: &&Posting| smallest.is_none_or(|smallest| posting.order() < smallest);
-            if let Some(posting) = found.take_while(can_improve).find(|posting| posting.matches(attributes)) {
-                smallest = Some(posting.order());
-            }
+            P::for_each_fingerprint(shape, attributes, |key| {
+                let is_before = |posting: &Posting<P>| {
+                    posting.key < key
+                        || posting.key == key && after.is_some_and(|after| posting.policy.name() <= after)
+                };
+                // Sorted, so the first that matches is the smallest that this key finds.
+                let found = self.rules.from(is_before).take_while(|posting| posting.key == key);
+                let can_improve = |posting: &&Posting<P>| {
+                    smallest.is_none_or(|smallest| posting.order() < smallest.order())
+                };
+                let found = found.take_while(can_improve).find(|posting| posting.matches(attributes));
+                smallest = found.or(smallest);
+            });
         }
-        smallest
+        smallest.map(|posting| (&*posting.policy, posting.rule))
     }
 
     pub(super) fn is_empty(&self) -> bool {
         self.policies.len() == 0
     }
 
-    pub(super) fn insert(&mut self, policy: &Arc<Policy>) {
-        self.policies.insert(Arc::clone(policy), |other| other.name < policy.name);
+    pub(super) fn insert(&mut self, policy: &Arc<P>) {
+        self.policies.insert(Arc::clone(policy), |other| other.name() < policy.name());
         for_each_posting(policy, |shape, posting| {
-            match self.shapes.binary_search_by_key(&shape, |(shape, _)| *shape) {
-                Ok(at) => self.shapes.get_mut(at).into_iter().for_each(|(_, count)| *count += 1),
-                Err(at) => self.shapes.insert(at, (shape, 1)),
-            }
+            count(&mut self.shapes, shape);
             let place = posting.clone();
             self.rules.insert(posting, |other| other.is_before(&place));
         });
     }
 
-    pub(super) fn remove(&mut self, policy: &Arc<Policy>) {
-        self.policies.remove(|other| other.name < policy.name, |other| other.name == policy.name);
+    pub(super) fn remove(&mut self, policy: &Arc<P>) {
+        self.policies.remove(|other| other.name() < policy.name(), |other| other.name() == policy.name());
         for_each_posting(policy, |shape, posting| {
-            if let Ok(at) = self.shapes.binary_search_by_key(&shape, |(shape, _)| *shape) {
+            if let Ok(at) = self.shapes.binary_search_by(|(other, _)| other.cmp(&shape)) {
                 self.shapes.get_mut(at).into_iter().for_each(|(_, count)| *count -= 1);
                 self.shapes.retain(|(_, count)| *count > 0);
             }
@@ -87,28 +99,48 @@ impl Postings {
     }
 }
 
-impl Posting {
+impl<P: Indexed> Clone for Postings<P> {
+    fn clone(&self) -> Self {
+        Self { policies: self.policies.clone(), rules: self.rules.clone(), shapes: self.shapes.clone() }
+    }
+}
+
+impl<P: Indexed> Default for Postings<P> {
+    fn default() -> Self {
+        Self { policies: SortedPages::default(), rules: SortedPages::default(), shapes: Vec::new() }
+    }
+}
+
+impl<P: Indexed> Posting<P> {
     fn order(&self) -> (&PolicyName, usize) {
-        (&self.policy.name, self.rule)
+        (self.policy.name(), self.rule)
     }
 
     fn is_before(&self, other: &Self) -> bool {
         (self.key, self.order()) < (other.key, other.order())
     }
 
-    fn matches(&self, attributes: &Attributes<'_>) -> bool {
-        self.policy.rules.get(self.rule).is_some_and(|rule| rule.matches(attributes))
+    fn matches(&self, attributes: &P::Attributes<'_>) -> bool {
+        self.policy.rule_matches(self.rule, attributes)
+    }
+}
+
+impl<P> Clone for Posting<P> {
+    fn clone(&self) -> Self {
+        Self { key: self.key, rule: self.rule, policy: Arc::clone(&self.policy) }
+    }
+}
+
+fn count<S: Ord>(shapes: &mut Vec<(S, usize)>, shape: S) {
+    match shapes.binary_search_by(|(other, _)| other.cmp(&shape)) {
+        Ok(at) => shapes.get_mut(at).into_iter().for_each(|(_, count)| *count += 1),
+        Err(at) => shapes.insert(at, (shape, 1)),
     }
 }
 
 /// A value that a rule lists twice is posted twice, and removed twice.
-fn for_each_posting(policy: &Arc<Policy>, mut posting: impl FnMut(Shape, Posting)) {
-    for (index, rule) in policy.rules.iter().enumerate() {
-        rule.for_each_key(|key: Key<'_>| {
-            let key_of = Posting { key: key.fingerprint(), rule: index, policy: Arc::clone(policy) };
-            posting(key.shape(), key_of);
-        });
-    }
+fn for_each_posting<P: Indexed>(policy: &Arc<P>, mut posting: impl FnMut(P::Shape, Posting<P>)) {
+    policy.for_each_key(|rule, shape, key| posting(shape, Posting { key, rule, policy: Arc::clone(policy) }));
 }
 
 #[cfg(test)]
@@ -116,7 +148,7 @@ mod tests {
     use proptest::{collection::vec, prelude::*, sample::select};
 
     use super::*;
-    use crate::{Action, Clause, Match, Rule, Scope, ServiceAccountMatch, StringMatch};
+    use crate::{Action, Clause, Match, Policy, Rule, Scope, ServiceAccountMatch, StringMatch};
 
     proptest! {
         #[test]
@@ -136,11 +168,15 @@ mod tests {
             held.iter().for_each(|policy| fresh.insert(policy));
             prop_assert_eq!(&changed.shapes, &fresh.shapes);
             prop_assert!(changed.policies().eq(fresh.policies()));
-            let contents = |postings: &Postings| -> Vec<_> {
+            let contents = |postings: &Postings<Policy>| -> Vec<_> {
                 let all = postings.rules.iter();
                 all.map(|posting| (posting.key, posting.policy.name.clone(), posting.rule)).collect()
             };
             prop_assert_eq!(contents(&changed), contents(&fresh));
+            let built = Postings::of(held.clone());
+            prop_assert_eq!(&built.shapes, &fresh.shapes);
+            prop_assert!(built.policies().eq(fresh.policies()));
+            prop_assert_eq!(contents(&built), contents(&fresh));
             prop_assert_eq!(fresh.shapes.iter().map(|(_, count)| count).sum::<usize>(), fresh.rules.iter().len());
             held.iter().for_each(|policy| changed.remove(policy));
             prop_assert!(changed.is_empty() && changed.shapes.is_empty() && contents(&changed).is_empty());

@@ -1,0 +1,66 @@
+//! Policies for connections, in an index.
+
+use std::{cmp::Ordering, sync::Arc};
+
+use super::{Indexed, key::Shape};
+use crate::{Policy, PolicyName, Scope, attributes::Attributes, evaluate::Class};
+
+impl Indexed for Policy {
+    type Place = Place;
+    type PlaceRef<'a> = PlaceRef<'a>;
+    type Shape = Shape;
+    type Attributes<'a> = Attributes<'a>;
+
+    fn name(&self) -> &PolicyName {
+        &self.name
+    }
+
+    fn places(&self) -> impl Iterator<Item = Place> {
+        let place = match self.scope {
+            Scope::Global => Some(Place::Mesh),
+            Scope::Namespace => Some(Place::Namespace(Arc::clone(self.name.shared_namespace()))),
+            // Found by the name that workloads list.
+            Scope::WorkloadSelector => None,
+        };
+        place.into_iter()
+    }
+
+    fn compare(place: &Place, wanted: PlaceRef<'_>) -> Ordering {
+        let place = match place {
+            Place::Mesh => PlaceRef::Mesh,
+            Place::Namespace(namespace) => PlaceRef::Namespace(namespace),
+        };
+        place.cmp(&wanted)
+    }
+
+    fn class(&self) -> usize {
+        Class::of(self).number()
+    }
+
+    fn for_each_key(&self, mut found: impl FnMut(usize, Shape, u64)) {
+        for (index, rule) in self.rules.iter().enumerate() {
+            rule.for_each_key(|key| found(index, key.shape(), key.fingerprint()));
+        }
+    }
+
+    fn for_each_fingerprint(shape: &Shape, attributes: &Attributes<'_>, visit: impl FnMut(u64)) {
+        // A connection has at most one value of each shape.
+        shape.key(attributes).map(|key| key.fingerprint()).into_iter().for_each(visit);
+    }
+
+    fn rule_matches(&self, rule: usize, attributes: &Attributes<'_>) -> bool {
+        self.rules.get(rule).is_some_and(|rule| rule.matches(attributes))
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Place {
+    Mesh,
+    Namespace(Arc<str>),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum PlaceRef<'a> {
+    Mesh,
+    Namespace(&'a str),
+}

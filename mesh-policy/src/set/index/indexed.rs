@@ -1,0 +1,43 @@
+//! What an index asks of policies.
+
+use std::{cmp::Ordering, fmt::Debug};
+
+use crate::PolicyName;
+
+/// A policy that an [`Index`](super::Index) can hold: those of connections at a node proxy, and those of
+/// streams and requests at a waypoint.
+pub(crate) trait Indexed: Debug + Sized {
+    /// Where a policy applies.
+    type Place: Ord + Clone + Debug;
+    /// A place that is looked up.
+    type PlaceRef<'a>: Copy;
+    /// A form of value that rules are found by.
+    type Shape: Ord + Clone + Debug;
+    /// What policies are asked about.
+    type Attributes<'a>;
+
+    fn name(&self) -> &PolicyName;
+
+    /// All places where it applies, none of them twice.
+    fn places(&self) -> impl Iterator<Item = Self::Place>;
+
+    /// Orders places as `Ord` does.
+    fn compare(place: &Self::Place, wanted: Self::PlaceRef<'_>) -> Ordering;
+
+    /// Policies of the same class are asked together. Below [`MAX_CLASSES`](super::MAX_CLASSES).
+    fn class(&self) -> usize;
+
+    /// Calls `found` with each value that a rule is found by: the index of the rule, the shape of the value,
+    /// and a number for the value. Whatever a rule matches has at least one of its values.
+    ///
+    /// Depends on nothing but the policy, so that it can be taken out of an index by what it says.
+    ///
+    /// Equal values have equal numbers. Others may as well: what is found is asked before it counts, so the
+    /// worst that a collision costs is the question.
+    fn for_each_key(&self, found: impl FnMut(usize, Self::Shape, u64));
+
+    /// Calls `visit` with the numbers of all values of a shape that something has.
+    fn for_each_fingerprint(shape: &Self::Shape, attributes: &Self::Attributes<'_>, visit: impl FnMut(u64));
+
+    fn rule_matches(&self, rule: usize, attributes: &Self::Attributes<'_>) -> bool;
+}

@@ -86,6 +86,7 @@ mod name;
 pub mod object;
 mod policy;
 mod rule;
+mod semantics;
 mod set;
 mod string_match;
 
@@ -97,6 +98,7 @@ pub use facts::ConnectionFacts;
 pub use name::{PolicyName, PolicyNameError};
 pub use policy::{Action, Policy, Scope};
 pub use rule::{Clause, Match, Rule, ServiceAccountMatch};
+pub use semantics::Semantics;
 pub use set::{MissingPolicy, PolicySet, PolicySetBuilder, PolicySetError};
 pub use string_match::StringMatch;
 

@@ -8,12 +8,14 @@
 //! silently, and written with serde.
 
 mod authorization_policy;
+mod error;
 mod metadata;
 mod peer_authentication;
 mod request_authentication;
 mod target;
 
 pub use authorization_policy::{Action, AuthorizationPolicy, Condition, Operation, Provider, Rule, Source};
+pub use error::{ObjectError, ObjectKind, Problem};
 pub use metadata::Metadata;
 pub use peer_authentication::{MutualTlsMode, PeerAuthentication};
 pub use request_authentication::{ClaimToHeader, JwtHeader, JwtRule, RequestAuthentication};

@@ -9,7 +9,6 @@ mod selection;
 
 pub(crate) use connection::PlaceRef;
 pub(crate) use indexed::Indexed;
-pub(crate) use key::{RangeShape, Text, TextShape};
 pub(crate) use postings::Postings;
 
 use std::{collections::BTreeMap, sync::Arc};

@@ -1,0 +1,202 @@
+//! The bytes that PROTOCOL.md shows are the bytes that travel.
+
+#![expect(clippy::indexing_slicing, clippy::unwrap_used, reason = "a test that cannot go on panics")]
+
+mod support;
+
+use std::{collections::HashMap, fmt::Write};
+
+use bytes::Bytes;
+use hbone::{
+    Baggage, ConnectRequest, ConnectResponse, Forwarded, Refusal, ResetReason, TraceParent, WorkloadKind,
+    client, server,
+};
+use http::HeaderValue;
+use support::{
+    PIPE, destination,
+    frames::{self, DATA, GOAWAY, HEADERS, RST_STREAM},
+};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex},
+    time::{Duration, Instant},
+};
+
+const DOCUMENT: &str = include_str!("../PROTOCOL.md");
+const PREFACE: usize = 24;
+
+/// The dumps of the document by name: code blocks that begin with ```` ```hex NAME ````, with remarks after a semicolon.
+fn dumps() -> HashMap<&'static str, Vec<u8>> {
+    let blocks = DOCUMENT.split("```hex ").skip(1);
+    blocks
+        .map(|block| {
+            let (name, rest) = block.split_once('\n').unwrap();
+            let text = rest.split("```").next().unwrap();
+            let digits: String = text
+                .lines()
+                .flat_map(|line| line.split(';').next().unwrap().chars())
+                .filter(|char| !char.is_whitespace())
+                .collect();
+            let bytes = digits.as_bytes().chunks(2).map(|pair| {
+                u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).expect("two hexadecimal digits")
+            });
+            (name.trim(), bytes.collect())
+        })
+        .collect()
+}
+
+/// A dump that is there.
+fn dump(name: &str) -> Vec<u8> {
+    dumps().remove(name).filter(|bytes| !bytes.is_empty()).unwrap()
+}
+
+#[track_caller]
+fn assert_documented(name: &str, actual: &[u8]) {
+    let documented = dumps().remove(name).unwrap_or_default();
+    let hex = actual.iter().fold(String::new(), |mut text, byte| {
+        write!(text, "{byte:02x}").unwrap();
+        text
+    });
+    assert!(documented == actual, "PROTOCOL.md does not show {name} as it is: {hex}");
+}
+
+fn client_builder() -> client::Builder {
+    client::Builder::new().stream_window(4 << 20).connection_window(16 << 20).max_frame_size(1 << 20)
+}
+
+fn server_builder() -> server::Builder {
+    server::Builder::new().stream_window(4 << 20).connection_window(16 << 20).max_frame_size(1 << 20)
+}
+
+fn source_baggage() -> Baggage {
+    Baggage::new()
+        .with_cluster("Kubernetes")
+        .with_namespace("shop")
+        .with_workload(WorkloadKind::Deployment, "cart")
+}
+
+fn traceparent() -> TraceParent {
+    "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00".parse().unwrap()
+}
+
+fn forwarded() -> Forwarded {
+    Forwarded::new("192.0.2.1:4321".parse().unwrap())
+}
+
+fn documented_request() -> ConnectRequest {
+    ConnectRequest::new(destination())
+        .with_baggage(source_baggage())
+        .with_forwarded(forwarded())
+        .with_traceparent(traceparent())
+}
+
+fn documented_response() -> ConnectResponse {
+    ConnectResponse::new().with_baggage(
+        Baggage::new()
+            .with_cluster("Kubernetes")
+            .with_namespace("bank")
+            .with_workload(WorkloadKind::Pod, "ledger-0"),
+    )
+}
+
+/// The bytes of the next frame, whatever it is.
+async fn next_frame(io: &mut DuplexStream) -> Vec<u8> {
+    let mut frame = vec![0; 9];
+    io.read_exact(&mut frame).await.unwrap();
+    let length = usize::from(frame[0]) << 16 | usize::from(frame[1]) << 8 | usize::from(frame[2]);
+    frame.resize(9 + length, 0);
+    io.read_exact(&mut frame[9..]).await.unwrap();
+    frame
+}
+
+/// The bytes of the next frame of a kind.
+async fn next_of(io: &mut DuplexStream, kind: u8) -> Vec<u8> {
+    loop {
+        let frame = next_frame(io).await;
+        if frame[3] == kind {
+            return frame;
+        }
+    }
+}
+
+/// What is sent first: the settings and the connection's window.
+async fn opening(io: &mut DuplexStream, preface: usize) -> Vec<u8> {
+    let mut bytes = vec![0; preface];
+    io.read_exact(&mut bytes).await.unwrap();
+    while bytes.len() < preface + 1 || bytes[bytes.len() - 13 + 3] != frames::WINDOW_UPDATE {
+        bytes.extend(next_frame(io).await);
+    }
+    bytes
+}
+
+#[tokio::test(start_paused = true)]
+async fn client_sends_what_is_written() {
+    let (near, mut wire) = duplex(PIPE);
+    let (send, connection) = client_builder().handshake(near).await.unwrap();
+    tokio::spawn(connection);
+    assert_documented("client-opening", &opening(&mut wire, PREFACE).await);
+    wire.write_all(&dump("server-opening")).await.unwrap();
+
+    let (tunnel, ()) = tokio::join!(send.connect(documented_request()), async {
+        assert_documented("request", &next_of(&mut wire, HEADERS).await);
+        wire.write_all(&dump("response")).await.unwrap();
+    });
+    let tunnel = tunnel.unwrap();
+    let baggage = tunnel.response().baggage().unwrap();
+    assert_eq!((baggage.namespace(), baggage.workload_name()), (Some("bank"), Some("ledger-0")));
+    let (mut recv, mut send_half) = tunnel.into_split();
+    send_half.send(Bytes::from_static(b"hello")).await.unwrap();
+    assert_documented("data", &next_of(&mut wire, DATA).await);
+    send_half.finish().unwrap();
+    assert_documented("end", &next_of(&mut wire, DATA).await);
+    wire.write_all(&dump("end")).await.unwrap();
+    assert!(recv.data().await.is_none());
+
+    let inner = ConnectRequest::new("cart.shop.svc.cluster.local:80".parse::<hbone::Destination>().unwrap())
+        .with_forwarded_network(HeaderValue::from_static("network-1"));
+    let (refused, ()) = tokio::join!(send.connect(inner), async {
+        assert_documented("request-by-name", &next_of(&mut wire, HEADERS).await);
+        wire.write_all(&dump("refusal")).await.unwrap();
+    });
+    assert_eq!(refused.unwrap_err().status().map(|status| status.as_u16()), Some(401));
+}
+
+#[tokio::test(start_paused = true)]
+async fn server_sends_what_is_written() {
+    let (near, mut wire) = duplex(PIPE);
+    wire.write_all(&dump("client-opening")).await.unwrap();
+    let mut connection = server_builder().handshake(near).await.unwrap();
+    let mut handle = Some(connection.handle());
+    wire.write_all(&dump("request")).await.unwrap();
+    let incoming = connection.accept().await.unwrap().unwrap();
+    assert_eq!(incoming.destination(), &destination());
+    assert_eq!(incoming.baggage(), Some(source_baggage()));
+    assert_eq!(incoming.forwarded(), Some(forwarded()));
+    assert_eq!(incoming.traceparent(), Some(traceparent()));
+    let mut tunnel = incoming.accept_with(documented_response()).unwrap();
+    let driver = tokio::spawn(async move {
+        while let Some(Ok(incoming)) = connection.accept().await {
+            incoming.refuse(Refusal::Denied);
+        }
+    });
+    assert_documented("server-opening", &opening(&mut wire, 0).await);
+    assert_documented("response", &next_of(&mut wire, HEADERS).await);
+    wire.write_all(&dump("data")).await.unwrap();
+    let mut text = [0; 5];
+    tunnel.read_exact(&mut text).await.unwrap();
+    assert_eq!(&text, b"hello");
+    tunnel.reset(ResetReason::ConnectError);
+    assert_documented("reset", &next_of(&mut wire, RST_STREAM).await);
+    wire.write_all(&dump("request-by-name")).await.unwrap();
+    assert_documented("refusal", &next_of(&mut wire, HEADERS).await);
+
+    if let Some(handle) = handle.take() {
+        handle.drain(Instant::now() + Duration::from_secs(5));
+    }
+    let first = next_of(&mut wire, GOAWAY).await;
+    assert_documented("goaway-first", &first);
+    // The last one waits until the peer has answered a ping, so that what it sent before is not lost.
+    let ping = next_of(&mut wire, frames::PING).await;
+    wire.write_all(&frames::encode(frames::PING, frames::ACK, 0, &ping[9..])).await.unwrap();
+    assert_documented("goaway-last", &next_of(&mut wire, GOAWAY).await);
+    driver.await.unwrap();
+}

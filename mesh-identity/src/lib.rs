@@ -45,6 +45,7 @@
 | [`X509Svid`] | a certificate chain with its private key |
 | [`TrustBundle`], [`TrustBundles`] | the roots of one trust domain, and of all |
 | [`IdentitySource`], [`IdentityStore`] | where the current certificates and bundles come from |
+| [`CertificateAuthority`] | who issues certificates on request |
 | [`ServerConfigBuilder`], [`ClientConfigBuilder`], [`TlsConfigs`] | rustls configurations: one, or many kept over rotations |
 | [`PeerVerifier`], [`VerifyError`] | the check of a peer's chain, and which rule it broke |
 | [`PeerIdentity`] | who the peer of a connection proved to be |"
@@ -67,6 +68,8 @@
 
 #[cfg(feature = "rustls")]
 mod bundle;
+#[cfg(feature = "rustls")]
+mod ca;
 #[cfg(feature = "rustls")]
 mod config;
 #[cfg(feature = "dev-ca")]
@@ -110,6 +113,7 @@ pub use trust_domain::{TrustDomain, TrustDomainError};
 #[cfg(feature = "rustls")]
 pub use {
     bundle::{TrustBundle, TrustBundleError, TrustBundles},
+    ca::{CertificateAuthority, IssueError, IssueFault, IssueFuture, IssuedSvid},
     config::{
         ClientConfigBuilder, Complete, ConfigBuilder, ConfigError, ServerConfigBuilder, TlsConfigError,
         TlsConfigs, WantsIdentity, WantsPeer, server_name,

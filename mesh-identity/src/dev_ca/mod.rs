@@ -8,7 +8,7 @@ use std::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
-    time::{Duration, UNIX_EPOCH},
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use rcgen::{Issuer, KeyPair, SerialNumber};
@@ -18,7 +18,8 @@ use rustls::{
 };
 
 use crate::{
-    IdentityError, IdentitySource, PemSvid, SpiffeId, SvidFuture, TrustBundle, TrustBundles, X509Svid,
+    IdentityError, IdentitySource, PemSvid, SpiffeId, SvidFuture, TrustBundle, TrustBundles, TrustDomain,
+    X509Svid,
     issue::{Issued, leaf_params},
 };
 
@@ -51,10 +52,9 @@ impl DevCa {
         let key = KeyPair::from_pem(ROOT_KEY).expect("the committed key is a key");
         let issuer = Issuer::from_ca_cert_pem(ROOT, key).expect("the committed root is a certificate");
         let nominal = NOMINAL_TRUST_DOMAIN.parse().expect("the constant is a trust domain");
-        let bundle = TrustBundle::from_pem(nominal, ROOT.as_bytes()).expect("the committed root is a root");
         Self {
             issuer,
-            bundles: Arc::new(TrustBundles::for_any_trust_domain(bundle)),
+            bundles: Arc::new(TrustBundles::for_any_trust_domain(root_of(nominal))),
             provider,
             time: Arc::new(DefaultTimeProvider),
             issued: Mutex::default(),
@@ -92,24 +92,41 @@ impl DevCa {
         if let Some(entry) = issued.get(id) {
             return Ok(read(entry));
         }
-        let entry = self.issue(id, now).map_err(unavailable)?;
+        let entry = self.issue_for_cache(id, now).map_err(unavailable)?;
         self.due.fetch_min(entry.renew_at, Ordering::Relaxed);
         Ok(read(issued.entry(id.clone()).or_insert(entry)))
     }
 
-    fn issue(&self, id: &SpiffeId, now: u64) -> Result<Entry, String> {
+    /// A certificate outside of the cache, for whoever keeps certificates himself.
+    pub(crate) fn sign(&self, id: &SpiffeId, lifetime: Duration) -> Result<X509Svid, String> {
+        let now = self.now().ok_or("the time is unknown")?;
+        let issued = self.issue(id, UNIX_EPOCH + Duration::from_secs(now), lifetime)?;
+        issued.svid(&self.provider).map_err(|error| error.to_string())
+    }
+
+    /// The root, as that of one trust domain.
+    pub(crate) fn bundle_of(&self, trust_domain: &TrustDomain) -> TrustBundle {
+        root_of(trust_domain.clone())
+    }
+
+    fn issue_for_cache(&self, id: &SpiffeId, now: u64) -> Result<Entry, String> {
         let now = UNIX_EPOCH + Duration::from_secs(now);
-        let not_before = now.checked_sub(CLOCK_SKEW).unwrap_or(UNIX_EPOCH);
-        let mut params =
-            leaf_params(id.as_str(), not_before, now + LIFETIME).map_err(|error| error.to_string())?;
-        params.serial_number = Some(self.serial()?);
-        let issued = KeyPair::generate()
-            .and_then(|key| Issued::sign(&params, key, &self.issuer, &[]))
-            .map_err(|error| error.to_string())?;
+        let issued = self.issue(id, now, LIFETIME)?;
         let svid = issued.svid(&self.provider).map_err(|error| error.to_string())?;
         let half = now + LIFETIME / 2;
         let renew_at = half.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
         Ok(Entry { svid: Arc::new(svid), issued, renew_at })
+    }
+
+    fn issue(&self, id: &SpiffeId, now: SystemTime, lifetime: Duration) -> Result<Issued, String> {
+        let not_before = now.checked_sub(CLOCK_SKEW).unwrap_or(UNIX_EPOCH);
+        let not_after = now.checked_add(lifetime.min(MAX_LIFETIME)).ok_or("no such time")?;
+        let mut params =
+            leaf_params(id.as_str(), not_before, not_after).map_err(|error| error.to_string())?;
+        params.serial_number = Some(self.serial()?);
+        KeyPair::generate()
+            .and_then(|key| Issued::sign(&params, key, &self.issuer, &[]))
+            .map_err(|error| error.to_string())
     }
 
     /// 127 random bits: positive, and of one length.
@@ -176,6 +193,10 @@ impl fmt::Debug for DevCa {
     }
 }
 
+fn root_of(trust_domain: TrustDomain) -> TrustBundle {
+    TrustBundle::from_pem(trust_domain, ROOT.as_bytes()).expect("the committed root is a root")
+}
+
 const ROOT: &str = include_str!("publicly-known-development-root.crt.pem");
 const ROOT_KEY: &str = include_str!("publicly-known-development-root.key.pem");
 
@@ -184,6 +205,9 @@ const NOMINAL_TRUST_DOMAIN: &str = "development.invalid";
 
 /// As a mesh authority issues by default.
 const LIFETIME: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// As a mesh authority allows by default.
+const MAX_LIFETIME: Duration = Duration::from_secs(90 * 24 * 60 * 60);
 
 /// How far a peer's clock may be behind ours.
 const CLOCK_SKEW: Duration = Duration::from_secs(2 * 60);

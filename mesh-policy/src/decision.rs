@@ -87,6 +87,15 @@ pub enum Reason<'a> {
         /// The index of its rule.
         rule: usize,
     },
+    /// A policy with the action CUSTOM matches, and the provider that it asks denies.
+    DeniedByProvider {
+        /// The policy.
+        policy: &'a PolicyName,
+        /// The index of its rule.
+        rule: usize,
+        /// Who was asked.
+        provider: &'a str,
+    },
     /// The workload lists a policy that is not in the set, so nobody knows what it says.
     Missing {
         /// The policy.
@@ -96,14 +105,63 @@ pub enum Reason<'a> {
     NoAllowPolicies,
     /// ALLOW policies apply, and none matches.
     NoneAllowed,
+    /// A policy with the action CUSTOM matches, and the provider that it asks gave no answer.
+    ProviderFailed {
+        /// The policy.
+        policy: &'a PolicyName,
+        /// The index of its rule.
+        rule: usize,
+        /// Who was asked.
+        provider: &'a str,
+    },
+    /// A policy with the action CUSTOM matches, and the provider that it names cannot be asked: the mesh has
+    /// none of that name, or it cannot be asked about streams.
+    ProviderUnusable {
+        /// The policy.
+        policy: &'a PolicyName,
+        /// The index of its rule.
+        rule: usize,
+        /// The name; empty if there is none.
+        provider: &'a str,
+    },
 }
 
-impl Reason<'_> {
+impl<'a> Reason<'a> {
+    /// The policy that is named, if one is.
+    pub fn policy(&self) -> Option<&'a PolicyName> {
+        match *self {
+            Self::AllowedBy { policy, .. }
+            | Self::DeniedBy { policy, .. }
+            | Self::DeniedByProvider { policy, .. }
+            | Self::Missing { policy }
+            | Self::ProviderFailed { policy, .. }
+            | Self::ProviderUnusable { policy, .. } => Some(policy),
+            Self::NoAllowPolicies | Self::NoneAllowed => None,
+        }
+    }
+
+    /// The index of the rule that matches in that policy, if one does.
+    pub fn rule(&self) -> Option<usize> {
+        match *self {
+            Self::AllowedBy { rule, .. }
+            | Self::DeniedBy { rule, .. }
+            | Self::DeniedByProvider { rule, .. }
+            | Self::ProviderFailed { rule, .. }
+            | Self::ProviderUnusable { rule, .. } => Some(rule),
+            Self::Missing { .. } | Self::NoAllowPolicies | Self::NoneAllowed => None,
+        }
+    }
+
     /// The verdict that follows.
     pub fn verdict(&self) -> Verdict {
         match self {
             Self::AllowedBy { .. } | Self::NoAllowPolicies => Verdict::Allow,
-            Self::DeniedBy { .. } | Self::Missing { .. } | Self::NoneAllowed => Verdict::Deny,
+            Self::DeniedBy { .. }
+            | Self::DeniedByProvider { .. }
+            | Self::Missing { .. }
+            | Self::NoneAllowed
+            | Self::ProviderFailed { .. }
+            | Self::ProviderUnusable { .. } => Verdict::Deny,
         }
     }
 }
@@ -113,6 +171,15 @@ impl fmt::Display for Reason<'_> {
         match self {
             Self::AllowedBy { policy, .. } => write!(f, "explicitly allowed by: {policy}"),
             Self::DeniedBy { policy, .. } => write!(f, "explicitly denied by: {policy}"),
+            Self::DeniedByProvider { policy, provider, .. } => {
+                write!(f, "explicitly denied by: {policy}, which asked {provider}")
+            }
+            Self::ProviderFailed { policy, provider, .. } => {
+                write!(f, "no answer from {provider}, which {policy} asks")
+            }
+            Self::ProviderUnusable { policy, provider, .. } => {
+                write!(f, "{policy} asks a provider that cannot be asked: {provider}")
+            }
             Self::Missing { policy } => write!(f, "policy has not arrived: {policy}"),
             Self::NoAllowPolicies => f.write_str("no allow policies apply"),
             Self::NoneAllowed => f.write_str("allow policies exist, but none allowed"),

@@ -89,6 +89,7 @@ mod rule;
 mod semantics;
 mod set;
 mod string_match;
+pub mod waypoint;
 
 pub use decision::{Decision, Reason, Verdict};
 pub use explain::{

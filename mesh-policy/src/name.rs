@@ -70,6 +70,13 @@ impl fmt::Debug for PolicyName {
     }
 }
 
+#[cfg(feature = "crd")]
+impl serde::Serialize for PolicyName {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
 /// Why a text is not the name of a policy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]

@@ -14,6 +14,10 @@ impl fmt::Display for Explanation<'_> {
             Reason::DeniedBy { policy, rule } => write!(f, "\n  DENY {policy} rule[{rule}] matches")?,
             Reason::Missing { .. } | Reason::NoAllowPolicies => {}
             Reason::NoneAllowed => self.fmt_nearest(f)?,
+            // No provider is asked about connections.
+            Reason::DeniedByProvider { .. }
+            | Reason::ProviderFailed { .. }
+            | Reason::ProviderUnusable { .. } => {}
         }
         for policy in self.decision.dry_run_denials() {
             write!(f, "\n  dry run: {policy} would deny")?;

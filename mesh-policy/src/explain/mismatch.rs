@@ -178,7 +178,8 @@ impl fmt::Display for Actual<'_> {
     }
 }
 
-fn alternatives(f: &mut fmt::Formatter<'_>, values: &[impl fmt::Display]) -> fmt::Result {
+/// The first of some values, for people.
+pub(crate) fn alternatives(f: &mut fmt::Formatter<'_>, values: &[impl fmt::Display]) -> fmt::Result {
     for (index, value) in values.iter().take(SHOWN_VALUES).enumerate() {
         let separator = if index == 0 { "" } else { " or " };
         write!(f, "{separator}{value}")?;

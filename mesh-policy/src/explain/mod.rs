@@ -3,6 +3,7 @@
 mod display;
 mod mismatch;
 
+pub(crate) use mismatch::alternatives;
 pub use mismatch::{Actual, Expected, Field, MatchMiss, Mismatch};
 
 use std::cmp::Reverse;

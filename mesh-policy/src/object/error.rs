@@ -91,6 +91,8 @@ pub enum Problem {
     Address,
     /// An attribute that is not known yet when a provider is asked.
     CustomAttribute,
+    /// Two objects have the same name.
+    Duplicate,
     /// The annotation is neither true nor false.
     DryRun,
     /// A text without characters.
@@ -147,6 +149,7 @@ impl Problem {
                 "use attributes of the request line, headers, addresses and ports; peer identity and token \
                  are checked by DENY and ALLOW policies"
             }
+            Self::Duplicate => "rename or remove one of them",
             Self::DryRun => "write \"true\" or \"false\"",
             Self::EmptyAlternative => "remove it, or say what it restricts",
             Self::EmptyText => "remove it, or write `*` for any text that is not empty",
@@ -185,6 +188,7 @@ impl fmt::Display for Problem {
         f.write_str(match self {
             Self::Address => "not an address or range",
             Self::CustomAttribute => "not known when a provider is asked",
+            Self::Duplicate => "the name of more than one object",
             Self::DryRun => "neither true nor false",
             Self::EmptyAlternative => "restricts nothing",
             Self::EmptyText => "empty",

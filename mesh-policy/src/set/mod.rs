@@ -4,7 +4,7 @@ mod builder;
 mod index;
 
 pub use builder::{PolicySetBuilder, PolicySetError};
-pub(crate) use index::{Group, Index, PlaceRef};
+pub(crate) use index::{Breadth, Cost, Group, Index, Indexed, PlaceRef, RangeShape, Text, TextShape};
 
 use std::{fmt, sync::Arc};
 

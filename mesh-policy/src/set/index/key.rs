@@ -48,14 +48,14 @@ pub(crate) enum Shape {
     SourceIp(RangeShape),
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct RangeShape {
     v4: bool,
     prefix_len: u8,
 }
 
 /// Lengths are in bytes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum TextShape {
     Exact,
     Prefix(usize),
@@ -133,12 +133,25 @@ impl<'a> Text<'a> {
 
 impl TextShape {
     /// Where a character would be cut, no pattern of that length fits.
-    pub(crate) fn text(self, text: &str) -> Option<Text<'_>> {
+    pub(super) fn text(self, text: &str) -> Option<Text<'_>> {
         match self {
             Self::Exact => Some(Text::Exact(text)),
             Self::Prefix(len) => text.get(..len).map(Text::Prefix),
             Self::Suffix(len) => text.get(text.len().checked_sub(len)?..).map(Text::Suffix),
             Self::Presence => (!text.is_empty()).then_some(Text::Presence),
+        }
+    }
+}
+
+impl TextShape {
+    /// The part of a value that a pattern of this shape is about; nothing if the value is too short for it.
+    /// Presence is about no part.
+    pub(crate) fn part(self, value: &[u8]) -> Option<&[u8]> {
+        match self {
+            Self::Exact => Some(value),
+            Self::Prefix(len) => value.get(..len),
+            Self::Suffix(len) => value.get(value.len().checked_sub(len)?..),
+            Self::Presence => Some(&[]),
         }
     }
 }

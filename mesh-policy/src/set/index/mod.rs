@@ -9,7 +9,9 @@ mod selection;
 
 pub(crate) use connection::PlaceRef;
 pub(crate) use indexed::Indexed;
+pub(crate) use key::{RangeShape, Text, TextShape};
 pub(crate) use postings::Postings;
+pub(crate) use selection::{Breadth, Cost};
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -18,7 +20,7 @@ use pages::SortedPages;
 use crate::PolicyName;
 
 /// Clones share everything that neither changes.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(crate) struct Index<P: Indexed> {
     by_name: SortedPages<Arc<P>>,
     /// By place; none is empty.
@@ -90,6 +92,12 @@ impl<P: Indexed> Index<P> {
             let is_before = |(other, _): &(P::Place, Group<P>)| *other < place;
             self.groups.insert((place.clone(), group), is_before);
         }
+    }
+}
+
+impl<P: Indexed> Clone for Index<P> {
+    fn clone(&self) -> Self {
+        Self { by_name: self.by_name.clone(), groups: self.groups.clone() }
     }
 }
 

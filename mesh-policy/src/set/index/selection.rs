@@ -24,14 +24,14 @@ impl Rule {
 /// What finding by some values costs. Few connections that have one of them come first, few values second:
 /// each takes room in the index.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Cost {
-    breadth: Breadth,
-    keys: usize,
+pub(crate) struct Cost {
+    pub(crate) breadth: Breadth,
+    pub(crate) keys: usize,
 }
 
 /// How many connections have a value: a guess that does not look at other policies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Breadth {
+pub(crate) enum Breadth {
     Few,
     Some,
     Many,
@@ -134,7 +134,7 @@ impl Breadth {
     }
 
     /// An IPv4 range of 256 addresses is few.
-    fn of_range(range: &IpNet) -> Self {
+    pub(crate) fn of_range(range: &IpNet) -> Self {
         match range.prefix_len() {
             0 => Self::All,
             len if len >= range.max_prefix_len() / 4 * 3 => Self::Few,

@@ -1,0 +1,125 @@
+//! The order in which policies decide.
+
+use std::iter;
+
+use super::{
+    Question, Step, WaypointDecision,
+    attributes::Attributes,
+    policy::{CompiledPolicy, class},
+    target::MAX_PLACES,
+};
+use crate::{
+    PolicyName, Reason, Semantics,
+    object::Action,
+    set::{Group, Index},
+};
+
+/// The policies that apply to a stream or a request, and what they are asked about.
+#[derive(Clone, Copy)]
+pub(crate) struct Applicable<'a> {
+    pub(super) attributes: Attributes<'a>,
+    groups: [Option<&'a Group<CompiledPolicy>>; MAX_PLACES],
+}
+
+impl<'a> Applicable<'a> {
+    pub(super) fn new(index: &'a Index<CompiledPolicy>, attributes: Attributes<'a>) -> Self {
+        let places = attributes.target.places(attributes.mesh);
+        Self { attributes, groups: places.map(|place| index.at(place?)) }
+    }
+
+    /// CUSTOM, then DENY, then ALLOW. Providers up to the one given have been asked.
+    pub(super) fn step(self, asked: Option<&'a str>) -> Step<'a> {
+        if let Some(step) = self.ask(asked) {
+            return step;
+        }
+        if let Some((policy, rule)) = self.smallest_match(Action::Deny, false, None) {
+            return self.decided(Reason::DeniedBy { policy: &policy.name, rule });
+        }
+        if self.policies(Action::Allow, false).next().is_none() {
+            return self.decided(Reason::NoAllowPolicies);
+        }
+        self.decided(match self.smallest_match(Action::Allow, false, None) {
+            Some((policy, rule)) => Reason::AllowedBy { policy: &policy.name, rule },
+            None => Reason::NoneAllowed,
+        })
+    }
+
+    pub(super) fn decided(self, reason: Reason<'a>) -> Step<'a> {
+        Step::Decided(WaypointDecision { reason, applicable: self })
+    }
+
+    /// The question for the next provider, or the denial for one that cannot be asked.
+    fn ask(self, asked: Option<&'a str>) -> Option<Step<'a>> {
+        let before_tokens = Self { attributes: self.asked(Action::Custom), ..self };
+        let mut next: Option<Question<'a>> = None;
+        let mut after = None;
+        while let Some((policy, rule)) = before_tokens.smallest_match(Action::Custom, false, after) {
+            after = Some(&policy.name);
+            let Some(provider) = &policy.provider else { continue };
+            let name = &*provider.name;
+            let Some(settings) = provider.settings.filter(|_| !self.are_too_many_asked()) else {
+                let reason = Reason::ProviderUnusable { policy: &policy.name, rule, provider: name };
+                return Some(self.decided(reason));
+            };
+            let is_next = asked.is_none_or(|asked| name > asked)
+                && next.as_ref().is_none_or(|next| name < next.provider);
+            if is_next {
+                next = Some(Question { policy, rule, provider: name, settings, applicable: self });
+            }
+        }
+        next.map(Step::Ask)
+    }
+
+    /// What policies with an action are asked about. Istio asks providers before it validates tokens.
+    pub(super) fn asked(&self, action: Action) -> Attributes<'a> {
+        match (action, self.attributes.semantics) {
+            (Action::Custom, Semantics::Istio) => self.attributes.without_claims(),
+            _ => self.attributes,
+        }
+    }
+
+    /// Whether the policies of one target ask more than one provider where Istio lets them ask one.
+    fn are_too_many_asked(&self) -> bool {
+        if self.attributes.semantics == Semantics::Strict || self.attributes.mesh.multiple_providers {
+            return false;
+        }
+        let policies = self.policies(Action::Custom, false);
+        let mut names =
+            policies.filter_map(|policy| policy.provider.as_ref()).map(|provider| &*provider.name);
+        names.next().is_some_and(|first| names.any(|name| name != first))
+    }
+
+    /// All policies of a class.
+    pub(super) fn policies(self, action: Action, dry_run: bool) -> impl Iterator<Item = &'a CompiledPolicy> {
+        let groups = self.groups.into_iter().flatten();
+        let postings = groups.filter_map(move |group| group.class(class(action, dry_run)));
+        let Attributes { target, mesh, .. } = self.attributes;
+        postings.flat_map(|postings| postings.policies()).filter(move |policy| policy.selects(&target, mesh))
+    }
+
+    /// The policies of a class that match, each with its first rule that does, by name.
+    pub(super) fn matches(
+        self,
+        action: Action,
+        dry_run: bool,
+    ) -> impl Iterator<Item = (&'a PolicyName, usize)> {
+        let after = move |name: Option<&PolicyName>| {
+            let (policy, rule) = self.smallest_match(action, dry_run, name)?;
+            Some((&policy.name, rule))
+        };
+        iter::successors(after(None), move |(name, _)| after(Some(name)))
+    }
+
+    /// The policy of a class that matches and has the smallest name after the one given, with its rule.
+    fn smallest_match(
+        self,
+        action: Action,
+        dry_run: bool,
+        after: Option<&PolicyName>,
+    ) -> Option<(&'a CompiledPolicy, usize)> {
+        let groups = self.groups.into_iter().flatten();
+        let postings = groups.filter_map(|group| group.class(class(action, dry_run)));
+        let found = postings.filter_map(|postings| postings.smallest_match(&self.attributes, after));
+        found.min_by(|(a, _), (b, _)| a.name.cmp(&b.name))
+    }
+}

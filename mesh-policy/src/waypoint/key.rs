@@ -1,0 +1,307 @@
+//! What a rule is found by.
+
+use std::{
+    cmp::max,
+    hash::{DefaultHasher, Hash, Hasher},
+};
+
+use ipnet::IpNet;
+
+use super::{
+    ClaimValue,
+    attribute::Attribute,
+    attributes::Attributes,
+    condition::{Condition, PathMatch, Values},
+    fingerprint::{Folding, fingerprint},
+    policy::{Alternative, Clause, CompiledRule},
+    value::{SCHEME, accounts_within, namespaces_within},
+};
+use crate::{
+    Semantics, StringMatch,
+    set::{Breadth, Cost, RangeShape, Text, TextShape},
+};
+
+/// A form of value of an attribute.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Shape {
+    form: Form,
+    /// Nothing for rules that are always asked.
+    attribute: Option<Attribute>,
+    /// Tells keys of this shape from those of others.
+    seed: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+enum Form {
+    Account,
+    Always,
+    Issuer(TextShape),
+    Namespace,
+    Port,
+    Range(RangeShape),
+    Subject(TextShape),
+    Text(TextShape),
+}
+
+/// A value that something has to have for a rule to be asked about it.
+#[derive(Clone, Copy, Debug)]
+enum Key<'a> {
+    Account(&'a str, &'a str),
+    Issuer(Text<'a>),
+    Namespace(&'a str),
+    Port(u16),
+    Range(IpNet),
+    Subject(Text<'a>),
+    Text(Text<'a>),
+}
+
+impl CompiledRule {
+    /// The values of the clause that is likely to let the fewest pass, whose conditions are all positive.
+    pub(super) fn for_each_key(&self, mut found: impl FnMut(Shape, u64)) {
+        let Self::Clauses(clauses) = self else { return };
+        let selective = clauses.iter().filter_map(|clause| Some((clause, clause.cost()?)));
+        let Some((clause, _)) = selective.min_by_key(|(_, cost)| *cost) else {
+            let always = Shape::new(Form::Always, None);
+            let key = fingerprint(always.seed, &[], Folding::None);
+            return found(always, key);
+        };
+        for (condition, _) in clause.alternatives.iter().filter_map(Alternative::most_selective) {
+            condition.for_each_key(&mut |key: Key<'_>| {
+                let shape = Shape::new(key.form(), Some(condition.attribute.clone()));
+                let key = key.fingerprint(shape.seed, Folding::of(&condition.attribute));
+                found(shape, key);
+            });
+        }
+    }
+}
+
+impl Clause {
+    /// Nothing if it may hold for what has no value of it.
+    fn cost(&self) -> Option<Cost> {
+        let mut total = Cost { breadth: Breadth::Few, keys: 0 };
+        for one in &self.alternatives {
+            let (_, cost) = one.most_selective()?;
+            total = Cost { breadth: max(total.breadth, cost.breadth), keys: total.keys + cost.keys };
+        }
+        Some(total)
+    }
+}
+
+impl Alternative {
+    fn most_selective(&self) -> Option<(&Condition, Cost)> {
+        let positive = self.conditions.iter().filter_map(|one| Some((one, one.cost()?)));
+        positive.min_by_key(|(_, cost)| *cost)
+    }
+}
+
+impl Condition {
+    /// Nothing if nothing can be found by it.
+    fn cost(&self) -> Option<Cost> {
+        if self.negated || !self.is_filed() {
+            return None;
+        }
+        let mut cost = Cost { breadth: Breadth::Few, keys: 0 };
+        self.for_each_key(&mut |key| {
+            cost = Cost { breadth: max(cost.breadth, key.breadth()), keys: cost.keys + 1 };
+        });
+        Some(cost)
+    }
+
+    /// Whether there is a key for each of the values.
+    fn is_filed(&self) -> bool {
+        match &self.values {
+            // A slash would take the value across segments.
+            Values::Accounts(values) => {
+                values.iter().all(|value| !value.namespace.contains('/') && !value.name.contains('/'))
+            }
+            Values::Globs(values) => {
+                self.attribute == Attribute::Namespace
+                    && values.iter().all(|value| value.literal().is_some_and(|value| !value.contains('/')))
+            }
+            Values::Metadata(_) => false,
+            // Its lines may have to be joined, which takes room.
+            Values::Texts(_) => {
+                !matches!(&self.attribute, Attribute::Header(header) if header.name() == "user-agent")
+            }
+            Values::Paths(_) | Values::Ports(_) | Values::Ranges(_) | Values::RequestPrincipals(_) => true,
+        }
+    }
+
+    fn for_each_key<'a>(&'a self, found: &mut impl FnMut(Key<'a>)) {
+        match &self.values {
+            Values::Accounts(values) => {
+                values.iter().for_each(|value| found(Key::Account(&value.namespace, &value.name)));
+            }
+            Values::Globs(values) => {
+                values
+                    .iter()
+                    .filter_map(|value| value.literal())
+                    .for_each(|value| found(Key::Namespace(value)));
+            }
+            Values::Metadata(_) => {}
+            Values::Paths(values) => values.iter().for_each(|value| {
+                found(Key::Text(match value {
+                    PathMatch::Template(template) => Text::Prefix(template.prefix()),
+                    PathMatch::Text(pattern) => pattern.into(),
+                }));
+            }),
+            Values::Ports(values) => values.iter().for_each(|value| found(Key::Port(*value))),
+            Values::Ranges(values) => values.iter().for_each(|value| found(Key::Range(value.trunc()))),
+            Values::RequestPrincipals(values) => values.iter().for_each(|value| {
+                found(match (&value.issuer, &value.subject) {
+                    (issuer, StringMatch::Presence) => Key::Issuer(issuer.into()),
+                    (_, subject) => Key::Subject(subject.into()),
+                });
+            }),
+            Values::Texts(values) => values.iter().for_each(|value| found(Key::Text(value.into()))),
+        }
+    }
+}
+
+impl<'a> Key<'a> {
+    fn form(self) -> Form {
+        match self {
+            Self::Account(..) => Form::Account,
+            Self::Issuer(text) => Form::Issuer(text.shape()),
+            Self::Namespace(_) => Form::Namespace,
+            Self::Port(_) => Form::Port,
+            Self::Range(range) => Form::Range(RangeShape::of(&range)),
+            Self::Subject(text) => Form::Subject(text.shape()),
+            Self::Text(text) => Form::Text(text.shape()),
+        }
+    }
+
+    fn breadth(self) -> Breadth {
+        match self {
+            Self::Account(..) => Breadth::Few,
+            Self::Namespace(_) | Self::Port(_) => Breadth::Some,
+            Self::Range(range) => Breadth::of_range(&range),
+            Self::Issuer(text) | Self::Subject(text) | Self::Text(text) => match text {
+                Text::Exact(_) => Breadth::Few,
+                Text::Presence | Text::Prefix("" | "/") | Text::Suffix("") => Breadth::All,
+                Text::Prefix(_) | Text::Suffix(_) => Breadth::Many,
+            },
+        }
+    }
+
+    fn fingerprint(self, seed: u64, folding: Folding) -> u64 {
+        match self {
+            Self::Account(namespace, name) => account(seed, namespace, name),
+            Self::Namespace(namespace) => fingerprint(seed, namespace.as_bytes(), folding),
+            Self::Port(port) => fingerprint(seed, &port.to_ne_bytes(), folding),
+            Self::Range(net) => range(seed, &net),
+            Self::Issuer(text) | Self::Subject(text) | Self::Text(text) => match text {
+                Text::Exact(text) | Text::Prefix(text) | Text::Suffix(text) => {
+                    fingerprint(seed, text.as_bytes(), folding)
+                }
+                Text::Presence => fingerprint(seed, &[], folding),
+            },
+        }
+    }
+}
+
+impl Shape {
+    fn new(form: Form, attribute: Option<Attribute>) -> Self {
+        let mut hasher = DefaultHasher::new();
+        (form, &attribute).hash(&mut hasher);
+        Self { form, attribute, seed: hasher.finish() }
+    }
+}
+
+/// The numbers of all values of a shape that something has.
+pub(super) fn for_each_fingerprint(shape: &Shape, attributes: &Attributes<'_>, mut visit: impl FnMut(u64)) {
+    let seed = shape.seed;
+    let Some(attribute) = &shape.attribute else { return visit(fingerprint(seed, &[], Folding::None)) };
+    let folding = Folding::of(attribute);
+    let mut text = |shape: TextShape, text: &[u8]| {
+        if let Some(part) = shape.part(text) {
+            visit(fingerprint(seed, part, folding));
+        }
+    };
+    match shape.form {
+        Form::Account => match (attributes.identity, attributes.peer) {
+            (Some(id), _) => visit(account(seed, id.namespace, id.account)),
+            (None, Some(peer)) => {
+                accounts_within(peer).for_each(|(namespace, name)| visit(account(seed, namespace, name)))
+            }
+            (None, None) => {}
+        },
+        Form::Always => visit(fingerprint(seed, &[], Folding::None)),
+        Form::Issuer(shape) => {
+            attributes
+                .claims()
+                .and_then(|claims| claims.text("iss"))
+                .into_iter()
+                .for_each(|issuer| text(shape, issuer.as_bytes()));
+        }
+        Form::Namespace => {
+            let namespace = |namespace: &str| visit(fingerprint(seed, namespace.as_bytes(), Folding::None));
+            match attributes.semantics {
+                Semantics::Istio => {
+                    attributes.peer.into_iter().flat_map(namespaces_within).for_each(namespace)
+                }
+                Semantics::Strict => {
+                    attributes.identity.map(|id| id.namespace).into_iter().for_each(namespace)
+                }
+            }
+        }
+        Form::Port => visit(fingerprint(seed, &attributes.destination_port.to_ne_bytes(), Folding::None)),
+        Form::Range(shape) => {
+            let address = attributes.address(attribute);
+            shape.range(address).into_iter().for_each(|net| visit(range(seed, &net)));
+        }
+        Form::Subject(shape) => {
+            attributes
+                .claims()
+                .and_then(|claims| claims.text("sub"))
+                .into_iter()
+                .for_each(|subject| text(shape, subject.as_bytes()));
+        }
+        Form::Text(shape) => {
+            let request = attributes.request.as_ref();
+            match attribute {
+                Attribute::Audience | Attribute::Claim(_) | Attribute::Presenter => {
+                    let texts = attributes.claim(attribute).into_iter().flat_map(ClaimValue::texts);
+                    texts.for_each(|value| text(shape, value.as_bytes()));
+                }
+                Attribute::Header(header) => {
+                    request
+                        .into_iter()
+                        .flat_map(|request| header.lines(request))
+                        .for_each(|line| text(shape, line));
+                }
+                Attribute::Host => {
+                    let host = request.and_then(|request| request.authority);
+                    host.into_iter().for_each(|host| text(shape, host.as_bytes()));
+                }
+                Attribute::Method => {
+                    request.into_iter().for_each(|request| text(shape, request.method.as_bytes()));
+                }
+                Attribute::Path => {
+                    request.into_iter().for_each(|request| text(shape, request.path.as_bytes()))
+                }
+                Attribute::Principal => {
+                    let whole = |peer: &'_ str| shape == TextShape::Presence && !peer.is_empty();
+                    if attributes.peer.is_some_and(whole) {
+                        visit(fingerprint(seed, &[], folding));
+                    } else if let Some(id) = attributes.peer.and_then(|peer| peer.strip_prefix(SCHEME)) {
+                        text(shape, id.as_bytes());
+                    }
+                }
+                Attribute::Sni => attributes.sni.into_iter().for_each(|sni| text(shape, sni.as_bytes())),
+                _ => {}
+            }
+        }
+    }
+}
+
+fn account(seed: u64, namespace: &str, name: &str) -> u64 {
+    fingerprint(fingerprint(seed, namespace.as_bytes(), Folding::None), name.as_bytes(), Folding::None)
+}
+
+fn range(seed: u64, range: &IpNet) -> u64 {
+    match range {
+        IpNet::V4(range) => fingerprint(seed, &range.addr().octets(), Folding::None),
+        IpNet::V6(range) => fingerprint(seed, &range.addr().octets(), Folding::None),
+    }
+}

@@ -1,0 +1,31 @@
+//! AuthorizationPolicies at waypoints: on requests, and on streams.
+
+mod attribute;
+mod attributes;
+mod claims;
+mod compile;
+mod condition;
+mod decision;
+mod evaluate;
+mod explain;
+mod facts;
+mod fingerprint;
+mod header;
+mod key;
+mod mesh;
+mod policy;
+mod set;
+mod target;
+mod value;
+
+pub use claims::{ClaimValue, Claims};
+pub use decision::{Answer, Question, Step, WaypointDecision};
+pub use explain::{ConditionMiss, RuleMiss, WaypointExplanation, WaypointPolicyTrace, WaypointRuleTrace};
+pub use facts::{FilterMetadata, Headers, RequestFacts, StreamFacts};
+pub use mesh::{ExtensionProvider, Mesh, ProviderProtocol};
+pub use policy::{DroppedRule, RulePart};
+pub use set::{EnforcementPoint, RequestPolicySet, Requests, StreamPolicySet, Streams, WaypointPolicySet};
+pub use target::{Labels, Service, ServiceKind, Target};
+
+/// The body that Istio's proxies send with the status 403 for a request that is denied.
+pub const DENIED_BODY: &str = "RBAC: access denied";

@@ -1,0 +1,288 @@
+//! The AuthorizationPolicies of a mesh, for waypoints.
+
+use std::{fmt, marker::PhantomData, sync::Arc};
+
+use super::{
+    Answer, Mesh, Question, RequestFacts, Step, StreamFacts, WaypointExplanation,
+    attributes::Attributes,
+    compile::{Compiler, Point},
+    evaluate::Applicable,
+    policy::CompiledPolicy,
+};
+use crate::{
+    PolicyName, Semantics,
+    object::{AuthorizationPolicy, Metadata, ObjectError, ObjectKind, Problem},
+    set::{Index, Indexed},
+};
+
+/// The AuthorizationPolicies of a mesh as they are enforced at one kind of point: on [requests](Requests) or on
+/// [streams](Streams).
+///
+/// Holds those of all targets; each decision finds its own. A clone costs two reference counts and never
+/// changes: changing a set that is shared copies the parts of its index that the change touches.
+///
+/// ```
+/// use mesh_policy::{
+///     Verdict,
+///     object::{AuthorizationPolicy, Metadata, Operation, Rule, TargetRef},
+///     waypoint::{Headers, Mesh, RequestFacts, RequestPolicySet, Service, ServiceKind, StreamFacts, Target},
+/// };
+///
+/// let mut set = RequestPolicySet::strict(Mesh::new("example.org"));
+/// set.insert(&AuthorizationPolicy {
+///     metadata: Metadata::named("shop", "reading"),
+///     target_refs: vec![TargetRef { kind: "Service".into(), name: "cart".into(), ..TargetRef::default() }],
+///     rules: vec![Rule {
+///         to: vec![Operation {
+///             methods: vec!["GET".into()],
+///             paths: vec!["/items/{*}".into()],
+///             ..Operation::default()
+///         }],
+///         ..Rule::default()
+///     }],
+///     ..AuthorizationPolicy::default()
+/// })?;
+///
+/// let service = Service { kind: ServiceKind::Service, namespace: "shop", name: "cart" };
+/// let facts = RequestFacts {
+///     stream: StreamFacts {
+///         target: Target::Waypoint { namespace: "shop", name: "waypoint", service: Some(service) },
+///         source: "192.0.2.1".parse()?,
+///         remote: "192.0.2.1".parse()?,
+///         peer: Some("spiffe://example.org/ns/shop/sa/web"),
+///         destination: "192.0.2.2:8080".parse()?,
+///         sni: None,
+///         metadata: &[],
+///     },
+///     method: "GET",
+///     authority: Some("cart.shop"),
+///     path: "/items/7?full=1",
+///     headers: Headers::Lines(&[]),
+///     claims: None,
+/// };
+/// let decision = set.evaluate_request(&facts).without_providers();
+/// assert_eq!(decision.verdict(), Verdict::Allow);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub struct WaypointPolicySet<P> {
+    index: Arc<Index<CompiledPolicy>>,
+    compiler: Arc<Compiler>,
+    point: PhantomData<P>,
+}
+
+/// Policies as they are enforced on requests.
+pub type RequestPolicySet = WaypointPolicySet<Requests>;
+
+/// Policies as they are enforced on streams.
+pub type StreamPolicySet = WaypointPolicySet<Streams>;
+
+/// The requests of HTTP, at a waypoint, a gateway or a sidecar.
+#[derive(Clone, Copy, Debug)]
+pub enum Requests {}
+
+/// Streams that are not HTTP, or whose HTTP is none of the proxy's business.
+///
+/// They have no attributes of requests: a rule that allows by one does not match, one that denies by one matches
+/// by what else it says, which may be everything.
+#[derive(Clone, Copy, Debug)]
+pub enum Streams {}
+
+/// Where policies are enforced: [`Requests`] or [`Streams`].
+pub trait EnforcementPoint: sealed::Sealed {}
+
+impl EnforcementPoint for Requests {}
+impl EnforcementPoint for Streams {}
+
+mod sealed {
+    use super::{Point, Requests, Streams};
+
+    #[expect(unnameable_types, reason = "seals the trait")]
+    pub trait Sealed {
+        #[expect(private_interfaces, reason = "nobody else can name it, nor implements the trait")]
+        const POINT: Point;
+    }
+
+    #[expect(private_interfaces, reason = "as above")]
+    impl Sealed for Requests {
+        const POINT: Point = Point::Request;
+    }
+
+    #[expect(private_interfaces, reason = "as above")]
+    impl Sealed for Streams {
+        const POINT: Point = Point::Stream;
+    }
+}
+
+impl<P: EnforcementPoint> WaypointPolicySet<P> {
+    /// An empty set that refuses objects which Istio would silently widen or drop.
+    pub fn strict(mesh: Mesh) -> Self {
+        Self::new(Semantics::Strict, mesh)
+    }
+
+    /// An empty set that reads objects as Istio does.
+    pub fn istio(mesh: Mesh) -> Self {
+        Self::new(Semantics::Istio, mesh)
+    }
+
+    fn new(semantics: Semantics, mesh: Mesh) -> Self {
+        let compiler = Compiler { point: P::POINT, semantics, mesh: Arc::new(mesh) };
+        Self { index: Arc::default(), compiler: Arc::new(compiler), point: PhantomData }
+    }
+
+    /// Whose reading is followed.
+    pub fn semantics(&self) -> Semantics {
+        self.compiler.semantics
+    }
+
+    /// The settings of the mesh.
+    pub fn mesh(&self) -> &Mesh {
+        &self.compiler.mesh
+    }
+
+    /// This set with other policies in place of its own, compiled and indexed in one go.
+    ///
+    /// # Errors
+    ///
+    /// Each object that is refused, also for a name that two objects have. This set is as it was: keep it in
+    /// force.
+    pub fn replaced<'a>(
+        &self,
+        objects: impl IntoIterator<Item = &'a AuthorizationPolicy>,
+    ) -> Result<Self, Vec<ObjectError>> {
+        let mut policies = Vec::new();
+        let mut errors = Vec::new();
+        for object in objects {
+            match self.compiler.compile(object) {
+                Ok(policy) => policies.push(Arc::new(policy)),
+                Err(error) => errors.push(error),
+            }
+        }
+        let index = Index::of(policies).map_err(|name| {
+            let object = Metadata::named(name.namespace(), name.name());
+            let kind = ObjectKind::AuthorizationPolicy;
+            ObjectError::new(Problem::Duplicate, "metadata.name", name.name(), &object, kind)
+        });
+        match index {
+            Ok(index) if errors.is_empty() => Ok(Self { index: Arc::new(index), ..self.clone() }),
+            Ok(_) => Err(errors),
+            Err(error) => {
+                errors.push(error);
+                Err(errors)
+            }
+        }
+    }
+
+    /// Adds a policy, or replaces the one with its name.
+    ///
+    /// Costs its compilation, and a few binary searches for each value that a rule of it is found by.
+    ///
+    /// # Errors
+    ///
+    /// With strict semantics, if the object is refused. The set keeps the policy that it had by that name, if
+    /// any.
+    pub fn insert(&mut self, object: &AuthorizationPolicy) -> Result<(), ObjectError> {
+        let policy = self.compiler.compile(object)?;
+        Arc::make_mut(&mut self.index).insert(Arc::new(policy));
+        Ok(())
+    }
+
+    /// Adds a policy, or replaces the one with its name, by something at least as tight if it is refused: an
+    /// ALLOW that matches nothing, a DENY or CUSTOM that denies everything, where the policy applies or, if that
+    /// is what is broken, in all of its namespace. Returns why.
+    pub fn insert_closed(&mut self, object: &AuthorizationPolicy) -> Option<ObjectError> {
+        let error = self.insert(object).err()?;
+        let policy = self.compiler.compile_closed(object);
+        Arc::make_mut(&mut self.index).insert(Arc::new(policy));
+        Some(error)
+    }
+
+    /// Removes the policy of that name, if there is one.
+    pub fn remove(&mut self, name: &PolicyName) {
+        if self.index.get(name).is_some() {
+            Arc::make_mut(&mut self.index).remove(name);
+        }
+    }
+
+    /// The names of all policies, in their order.
+    pub fn names(&self) -> impl ExactSizeIterator<Item = &PolicyName> {
+        self.index.iter().map(Indexed::name)
+    }
+
+    /// How many policies there are.
+    pub fn len(&self) -> usize {
+        self.index.iter().len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+impl RequestPolicySet {
+    /// Decides about a request.
+    ///
+    /// Never fails, blocks or allocates.
+    ///
+    /// Costs one look-up for each form of value by which rules for the target are found, and then what it takes
+    /// to ask the rules that are found, as
+    /// [`PolicySet::evaluate_connection`](crate::PolicySet::evaluate_connection) does. For gateways and
+    /// workloads that policies select by labels, looking for an ALLOW policy is linear in the policies of their
+    /// namespaces that select others.
+    pub fn evaluate_request<'a>(&'a self, facts: &RequestFacts<'a>) -> Step<'a> {
+        self.applicable(facts).step(None)
+    }
+
+    /// Decides about a request as [`evaluate_request`](Self::evaluate_request) does with what providers
+    /// answer, and shows why.
+    ///
+    /// For people and tools: evaluates every rule that applies and allocates.
+    pub fn explain<'a>(
+        &'a self,
+        facts: &RequestFacts<'a>,
+        answer: impl FnMut(&Question<'a>) -> Answer,
+    ) -> WaypointExplanation<'a> {
+        WaypointExplanation::new(self.applicable(facts), answer)
+    }
+
+    fn applicable<'a>(&'a self, facts: &RequestFacts<'a>) -> Applicable<'a> {
+        Applicable::new(&self.index, Attributes::of_request(facts, self.semantics(), self.mesh()))
+    }
+}
+
+impl StreamPolicySet {
+    /// Decides about a stream, at the cost of [`RequestPolicySet::evaluate_request`].
+    pub fn evaluate_stream<'a>(&'a self, facts: &StreamFacts<'a>) -> Step<'a> {
+        self.applicable(facts).step(None)
+    }
+
+    /// Decides about a stream as [`evaluate_stream`](Self::evaluate_stream) does with what providers answer,
+    /// and shows why. Evaluates every rule that applies and allocates.
+    pub fn explain<'a>(
+        &'a self,
+        facts: &StreamFacts<'a>,
+        answer: impl FnMut(&Question<'a>) -> Answer,
+    ) -> WaypointExplanation<'a> {
+        WaypointExplanation::new(self.applicable(facts), answer)
+    }
+
+    fn applicable<'a>(&'a self, facts: &StreamFacts<'a>) -> Applicable<'a> {
+        Applicable::new(&self.index, Attributes::of_stream(facts, self.semantics(), self.mesh()))
+    }
+}
+
+impl<P> Clone for WaypointPolicySet<P> {
+    fn clone(&self) -> Self {
+        Self { index: Arc::clone(&self.index), compiler: Arc::clone(&self.compiler), point: PhantomData }
+    }
+}
+
+impl<P: EnforcementPoint> fmt::Debug for WaypointPolicySet<P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names: Vec<_> = self.names().collect();
+        f.debug_struct("WaypointPolicySet")
+            .field("semantics", &self.semantics())
+            .field("policies", &names)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,210 @@
+//! To what a policy applies.
+
+use std::{cmp::Ordering, collections::BTreeMap, sync::Arc};
+
+use super::Mesh;
+use crate::object::{AuthorizationPolicy, Metadata, Problem, RequestAuthentication, Selector, TargetRef};
+
+/// Whose policies are enforced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Target<'a> {
+    /// A gateway at the edge of the mesh.
+    Gateway {
+        /// Its namespace.
+        namespace: &'a str,
+        /// The name of its Gateway object.
+        name: &'a str,
+        /// The labels of its workload.
+        labels: Labels<'a>,
+    },
+    /// A waypoint.
+    Waypoint {
+        /// Its namespace.
+        namespace: &'a str,
+        /// The name of its Gateway object.
+        name: &'a str,
+        /// The service that was addressed; nothing for traffic to a workload.
+        service: Option<Service<'a>>,
+    },
+    /// A workload that enforces policies itself, as with a sidecar.
+    Workload {
+        /// Its namespace.
+        namespace: &'a str,
+        /// Its labels.
+        labels: Labels<'a>,
+    },
+}
+
+/// Labels of a workload, in any order.
+pub type Labels<'a> = &'a [(&'a str, &'a str)];
+
+/// A service that a waypoint stands in front of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Service<'a> {
+    /// What it is.
+    pub kind: ServiceKind,
+    /// Its namespace.
+    pub namespace: &'a str,
+    /// The name of its object.
+    pub name: &'a str,
+}
+
+/// The kinds of services.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum ServiceKind {
+    /// A Kubernetes Service.
+    Service,
+    /// A ServiceEntry.
+    ServiceEntry,
+}
+
+impl AuthorizationPolicy {
+    /// Whether the policy applies to a target. A pure function of the two and of the mesh.
+    ///
+    /// Selectors are for gateways and workloads, never for waypoints; Services, ServiceEntries and the
+    /// GatewayClass `istio-waypoint` are for waypoints only. A policy without either applies to all gateways
+    /// and workloads of its namespace or, in the root namespace, of the mesh. A target in another namespace
+    /// than the policy counts for nothing.
+    pub fn applies_to(&self, target: &Target<'_>, mesh: &Mesh) -> bool {
+        applies(&self.metadata, self.selector.as_ref(), self.targets(), target, mesh)
+    }
+}
+
+impl RequestAuthentication {
+    /// Whether the object applies to a target, as that of an
+    /// [`AuthorizationPolicy`](AuthorizationPolicy::applies_to).
+    pub fn applies_to(&self, target: &Target<'_>, mesh: &Mesh) -> bool {
+        applies(&self.metadata, self.selector.as_ref(), self.targets(), target, mesh)
+    }
+}
+
+fn applies<'a>(
+    metadata: &Metadata,
+    selector: Option<&Selector>,
+    targets: impl Iterator<Item = &'a TargetRef>,
+    target: &Target<'_>,
+    mesh: &Mesh,
+) -> bool {
+    let at =
+        |place: Place| target.places(mesh).into_iter().flatten().any(|wanted| place.compare(wanted).is_eq());
+    let mut targets = targets.peekable();
+    if targets.peek().is_none() {
+        return at(Place::Namespace(metadata.namespace.as_str().into()))
+            && selects(selector.map(|selector| &selector.match_labels), target, mesh);
+    }
+    targets.filter_map(|target| Place::of(target, metadata, mesh).ok()).any(at)
+}
+
+/// Whether a selector, or the lack of one, fits the labels of a target.
+pub(super) fn selects(selector: Option<&BTreeMap<String, String>>, target: &Target<'_>, mesh: &Mesh) -> bool {
+    let labels = match target {
+        Target::Waypoint { .. } => return false,
+        Target::Gateway { labels, .. } => labels,
+        Target::Workload { labels, .. } => labels,
+    };
+    if matches!(target, Target::Gateway { .. }) && !mesh.gateway_selectors {
+        return false;
+    }
+    let has = |(key, value): (&String, &String)| labels.contains(&(key.as_str(), value.as_str()));
+    selector.is_none_or(|selector| selector.iter().all(has))
+}
+
+impl<'a> Target<'a> {
+    /// The places whose policies apply.
+    pub(super) fn places<'b>(&self, mesh: &'b Mesh) -> [Option<PlaceRef<'b>>; MAX_PLACES]
+    where
+        'a: 'b,
+    {
+        match *self {
+            Self::Gateway { namespace, name, .. } => {
+                let [own, root] = namespaces(namespace, mesh);
+                [own, root, Some(PlaceRef::Gateway(namespace, name)), Some(PlaceRef::Unknown(namespace))]
+            }
+            Self::Waypoint { namespace, name, service } => [
+                Some(PlaceRef::Waypoints),
+                Some(PlaceRef::Gateway(namespace, name)),
+                service.map(PlaceRef::Service),
+                Some(PlaceRef::Unknown(service.map_or(namespace, |service| service.namespace))),
+            ],
+            Self::Workload { namespace, .. } => {
+                let [own, root] = namespaces(namespace, mesh);
+                [own, root, None, Some(PlaceRef::Unknown(namespace))]
+            }
+        }
+    }
+}
+
+fn namespaces<'a>(namespace: &'a str, mesh: &'a Mesh) -> [Option<PlaceRef<'a>>; 2] {
+    let root = mesh.root_namespace.as_str();
+    [Some(PlaceRef::Namespace(namespace)), (namespace != root).then_some(PlaceRef::Namespace(root))]
+}
+
+/// Where policies apply.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Place {
+    Gateway(Arc<str>, Arc<str>),
+    /// All gateways and workloads of a namespace that a selector fits.
+    Namespace(Arc<str>),
+    Service(ServiceKind, Arc<str>, Arc<str>),
+    /// Somewhere in a namespace: of an object that is broken where it names its target.
+    Unknown(Arc<str>),
+    /// All waypoints.
+    Waypoints,
+}
+
+/// A place that is looked up. In the order of [`Place`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum PlaceRef<'a> {
+    Gateway(&'a str, &'a str),
+    Namespace(&'a str),
+    Service(Service<'a>),
+    Unknown(&'a str),
+    Waypoints,
+}
+
+impl Place {
+    /// Where an object that names a target applies.
+    pub(super) fn of(target: &TargetRef, object: &Metadata, mesh: &Mesh) -> Result<Self, Problem> {
+        let (group, kind) = (target.group.as_str(), target.kind.as_str());
+        let namespace = || Arc::from(object.namespace.as_str());
+        if !target.namespace.is_empty() && target.namespace != object.namespace {
+            return Err(Problem::TargetNamespace);
+        }
+        match (group, kind) {
+            ("gateway.networking.k8s.io", "Gateway") => {
+                Ok(Self::Gateway(namespace(), target.name.as_str().into()))
+            }
+            ("gateway.networking.k8s.io", "GatewayClass") if target.name == WAYPOINT_CLASS => {
+                if object.namespace != mesh.root_namespace {
+                    return Err(Problem::TargetNamespace);
+                }
+                Ok(Self::Waypoints)
+            }
+            ("" | "core", "Service") => {
+                Ok(Self::Service(ServiceKind::Service, namespace(), target.name.as_str().into()))
+            }
+            ("networking.istio.io", "ServiceEntry") => {
+                Ok(Self::Service(ServiceKind::ServiceEntry, namespace(), target.name.as_str().into()))
+            }
+            _ => Err(Problem::TargetKind),
+        }
+    }
+
+    pub(super) fn compare(&self, wanted: PlaceRef<'_>) -> Ordering {
+        let place = match self {
+            Self::Gateway(namespace, name) => PlaceRef::Gateway(namespace, name),
+            Self::Namespace(namespace) => PlaceRef::Namespace(namespace),
+            Self::Service(kind, namespace, name) => {
+                PlaceRef::Service(Service { kind: *kind, namespace, name })
+            }
+            Self::Unknown(namespace) => PlaceRef::Unknown(namespace),
+            Self::Waypoints => PlaceRef::Waypoints,
+        };
+        place.cmp(&wanted)
+    }
+}
+
+/// How many places one target has at most.
+pub(super) const MAX_PLACES: usize = 4;
+/// The class of all waypoints' gateways.
+const WAYPOINT_CLASS: &str = "istio-waypoint";

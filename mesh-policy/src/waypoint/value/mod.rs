@@ -1,0 +1,11 @@
+//! The forms that values of policies have.
+
+mod glob;
+mod identity;
+mod request_principal;
+mod template;
+
+pub(super) use glob::Glob;
+pub(super) use identity::{Account, IstioIdentity, SCHEME, accounts_within, namespaces_within, trust_domain};
+pub(super) use request_principal::RequestPrincipal;
+pub(super) use template::PathTemplate;

@@ -37,6 +37,19 @@ pub(super) struct Request<'a> {
     pub(super) claims: Option<&'a Claims>,
 }
 
+impl<'a> Request<'a> {
+    pub(super) fn new(facts: &RequestFacts<'a>) -> Self {
+        Self {
+            method: facts.method,
+            authority: facts.authority,
+            path_and_query: facts.path,
+            path: facts.path.split(['?', '#']).next().unwrap_or_default(),
+            headers: facts.headers,
+            claims: facts.claims,
+        }
+    }
+}
+
 impl<'a> Attributes<'a> {
     pub(super) fn of_stream(facts: &StreamFacts<'a>, semantics: Semantics, mesh: &'a Mesh) -> Self {
         let identity = facts.peer.and_then(IstioIdentity::parse);
@@ -61,16 +74,7 @@ impl<'a> Attributes<'a> {
     }
 
     pub(super) fn of_request(facts: &RequestFacts<'a>, semantics: Semantics, mesh: &'a Mesh) -> Self {
-        let path_and_query = facts.path;
-        let path = path_and_query.split(['?', '#']).next().unwrap_or_default();
-        let request = Request {
-            method: facts.method,
-            authority: facts.authority,
-            path_and_query,
-            path,
-            headers: facts.headers,
-            claims: facts.claims,
-        };
+        let request = Request::new(facts);
         Self { request: Some(request), ..Self::of_stream(&facts.stream, semantics, mesh) }
     }
 

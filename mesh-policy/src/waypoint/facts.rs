@@ -15,7 +15,7 @@ pub struct StreamFacts<'a> {
     /// The address of the transport peer; behind a tunnel, of who opened it.
     pub source: IpAddr,
     /// The address of the client as trusted proxies tell it: that of [`source`](Self::source) where none do.
-    /// [`client_address`](super::client_address) finds it in a request.
+    /// [`ForwardedFor`](super::ForwardedFor) finds it in a request.
     pub remote: IpAddr,
     /// The whole URI of the peer's certificate, as the tunnel proved it. Nothing for plaintext and for TLS
     /// without a client certificate.

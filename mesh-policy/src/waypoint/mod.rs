@@ -10,22 +10,28 @@ mod evaluate;
 mod explain;
 mod facts;
 mod fingerprint;
+mod forwarded_for;
 mod header;
 mod key;
 mod mesh;
+mod path;
 mod policy;
 mod set;
 mod target;
+mod tokens;
 mod value;
 
 pub use claims::{ClaimValue, Claims};
 pub use decision::{Answer, Question, Step, WaypointDecision};
 pub use explain::{ConditionMiss, RuleMiss, WaypointExplanation, WaypointPolicyTrace, WaypointRuleTrace};
 pub use facts::{FilterMetadata, Headers, RequestFacts, StreamFacts};
+pub use forwarded_for::ForwardedFor;
 pub use mesh::{ExtensionProvider, Mesh, ProviderProtocol};
+pub use path::{PathError, PathNormalization};
 pub use policy::{DroppedRule, RulePart};
 pub use set::{EnforcementPoint, RequestPolicySet, Requests, StreamPolicySet, Streams, WaypointPolicySet};
 pub use target::{Labels, Service, ServiceKind, Target};
+pub use tokens::{Authentication, Token, TokenRules, TokenState};
 
 /// The body that Istio's proxies send with the status 403 for a request that is denied.
 pub const DENIED_BODY: &str = "RBAC: access denied";

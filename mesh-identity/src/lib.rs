@@ -1,8 +1,9 @@
 //! SPIFFE identities for a service mesh: ids, X.509-SVIDs, trust bundles, and rustls configurations that
 //! prove and verify them.
 //!
-//! It is not a TLS library, opens no sockets, reads no files and no environment, and talks to no certificate
-//! authority. The caller brings I/O, certificates and a rustls `CryptoProvider`.
+//! It is not a TLS library. Without optional features it opens no sockets, reads no files and talks to no
+//! certificate authority: the caller brings I/O, certificates and a rustls `CryptoProvider`. It never reads the
+//! environment.
 //!
 //! ```
 //! # #[cfg(all(feature = "rustls", feature = "testing"))]
@@ -56,6 +57,8 @@
 //! | feature | adds |
 //! |---|---|
 //! | `rustls` (default) | everything about certificates and TLS |
+//! | `istio-ca` | `IstioCa`: certificates from Istio's certificate API, with keys made here by aws-lc-rs |
+//! | `workload-api` | `WorkloadApi` and `DelegatedIdentity`: identities pushed by a SPIFFE agent |
 //! | `dev-ca` | an authority for development whose private key is public |
 //! | `testing` | throwaway authorities for tests, exempt from semver |
 //!
@@ -75,6 +78,8 @@ mod config;
 #[cfg(feature = "dev-ca")]
 mod dev_ca;
 mod expected_peer;
+#[cfg(feature = "__grpc")]
+mod grpc;
 #[cfg(any(feature = "dev-ca", feature = "testing"))]
 mod issue;
 #[cfg(feature = "rustls")]
@@ -102,9 +107,22 @@ mod trust_domain;
 #[cfg(feature = "rustls")]
 mod verify;
 
+#[cfg(feature = "workload-api")]
+pub use ca::{
+    AgentEndpoint, AgentEndpointError, AgentError, DelegatedIdentity, DelegatedIdentityDriver, Subscription,
+    WorkloadApi, WorkloadApiDriver, WorkloadSelectors,
+};
+#[cfg(feature = "istio-ca")]
+pub use ca::{
+    CaAddress, CaAddressError, IstioCa, IstioCaBuilder, IstioCaBuilderError, IstioCaError, ResponseError,
+};
 #[cfg(feature = "dev-ca")]
 pub use dev_ca::DevCa;
 pub use expected_peer::ExpectedPeer;
+#[cfg(feature = "__grpc")]
+pub use grpc::{ChannelError, DialError};
+#[cfg(feature = "istio-ca")]
+pub use grpc::{RootSource, RootSourceError, TokenError, TokenSource};
 #[cfg(any(feature = "dev-ca", feature = "testing"))]
 pub use issue::PemSvid;
 pub use service_account::ServiceAccount;

@@ -1,7 +1,20 @@
-//! Certificate authorities: the seam, and those that live in this process.
+//! Certificate authorities: the seam, those that live in this process, and clients of others.
 
 mod authority;
 #[cfg(any(feature = "dev-ca", feature = "testing"))]
 mod in_process;
+#[cfg(feature = "istio-ca")]
+mod istio;
+#[cfg(feature = "workload-api")]
+mod workload_api;
 
 pub use authority::{CertificateAuthority, IssueError, IssueFault, IssueFuture, IssuedSvid};
+#[cfg(feature = "istio-ca")]
+pub use istio::{
+    CaAddress, CaAddressError, IstioCa, IstioCaBuilder, IstioCaBuilderError, IstioCaError, ResponseError,
+};
+#[cfg(feature = "workload-api")]
+pub use workload_api::{
+    AgentEndpoint, AgentEndpointError, AgentError, DelegatedIdentity, DelegatedIdentityDriver, Subscription,
+    WorkloadApi, WorkloadApiDriver, WorkloadSelectors,
+};

@@ -14,6 +14,8 @@ use rustls::pki_types::ServerName;
 pub use builder::{Complete, ConfigBuilder, WantsIdentity, WantsPeer};
 pub use cache::{TlsConfigError, TlsConfigs};
 pub use client::ClientConfigBuilder;
+#[cfg(feature = "istio-ca")]
+pub(crate) use provider::narrowed;
 pub use server::ServerConfigBuilder;
 
 /// The server name a mesh client gives to rustls: a placeholder, which is neither sent nor checked, since a

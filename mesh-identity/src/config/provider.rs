@@ -11,7 +11,7 @@ use super::ConfigError;
 /// Only AES-GCM suites of TLS 1.3, the stronger first, as all ambient peers have them. The hybrid
 /// post-quantum group is moved to the front whatever the provider prefers by default: which features other
 /// crates switch on must not change what we offer.
-pub(super) fn narrowed(provider: &CryptoProvider) -> Result<Arc<CryptoProvider>, ConfigError> {
+pub(crate) fn narrowed(provider: &CryptoProvider) -> Result<Arc<CryptoProvider>, ConfigError> {
     let mut provider = provider.clone();
     let rank = |suite| SUITES.iter().position(|wanted| *wanted == suite);
     provider.cipher_suites.retain(|suite| rank(suite.suite()).is_some());

@@ -1,0 +1,284 @@
+//! Clients of SPIFFE agents, who push identities instead of signing requests.
+
+mod delegated;
+mod endpoint;
+mod error;
+mod held;
+mod received;
+mod selectors;
+
+use std::{
+    fmt,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use http::Uri;
+use rustls::crypto::CryptoProvider;
+use tokio::sync::watch;
+use tonic::{Request, metadata::MetadataValue};
+
+pub use delegated::{DelegatedIdentity, DelegatedIdentityDriver, Subscription};
+pub use endpoint::{AgentEndpoint, AgentEndpointError};
+pub use error::AgentError;
+pub use selectors::WorkloadSelectors;
+
+use self::{held::Held, received::Received};
+use crate::{
+    IdentityError, IdentitySource, SpiffeId, SvidFuture, TrustBundles, X509Svid,
+    grpc::{Backoff, Channel, Pings},
+    proto::spiffe::{X509svidRequest, spiffe_workload_api_client::SpiffeWorkloadApiClient},
+};
+
+/// The identities that an agent gives to this process, over the SPIFFE Workload API: certificates, the bundles
+/// of their trust domains and of those federated with them, pushed by the agent when they change.
+///
+/// An agent knows its callers by the kernel, so these are this process's own identities: for a proxy of one
+/// workload, or a program without a proxy. A node's proxy uses [`DelegatedIdentity`].
+///
+/// When the agent is gone, everything stays as it was until certificates expire, and the agent is looked for
+/// with increasing pauses of up to 15 s. Revocation lists that come with certificates are not used.
+///
+/// ```no_run
+/// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+/// use std::sync::Arc;
+/// use mesh_identity::{CertSelector, ClientConfigBuilder, ExpectedPeer, WorkloadApi};
+///
+/// # let provider: Arc<rustls::crypto::CryptoProvider> = unimplemented!();
+/// let (identities, driver) = WorkloadApi::new("unix:///run/spire/agent.sock".parse()?, Arc::clone(&provider));
+/// tokio::spawn(driver.run());
+///
+/// let me = identities.default_id().await?;
+/// let config = ClientConfigBuilder::new(provider)
+///     .identity(identities, CertSelector::fixed(me))
+///     .expect_peer(ExpectedPeer::exact(["spiffe://example.org/ns/shop/sa/stock".parse()?]))
+///     .build()?;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct WorkloadApi(Arc<Shared>);
+
+struct Shared {
+    held: Held,
+    state: watch::Sender<State>,
+}
+
+/// What the agent last said.
+#[derive(Debug, Default)]
+struct State {
+    /// The ids in its order, each with its hint; empty before its first answer.
+    ids: Vec<(SpiffeId, String)>,
+    error: Option<AgentError>,
+    /// Nobody listens to it any more.
+    ended: bool,
+}
+
+impl WorkloadApi {
+    /// Makes the source, and what keeps it up to date while it is driven. `provider` is what the certificates'
+    /// keys are used with.
+    pub fn new(endpoint: AgentEndpoint, provider: Arc<CryptoProvider>) -> (Self, WorkloadApiDriver) {
+        let channel = Channel::new(endpoint.dialer(), DIAL_TIMEOUT, Pings::Omit);
+        let shared = Arc::new(Shared { held: Held::default(), state: watch::Sender::default() });
+        (Self(Arc::clone(&shared)), WorkloadApiDriver { channel, provider, shared })
+    }
+
+    /// The identity that the agent lists first, waiting for its first answer.
+    ///
+    /// # Errors
+    ///
+    /// What the agent last said, if it has never given an identity.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future loses nothing.
+    pub async fn default_id(&self) -> Result<SpiffeId, AgentError> {
+        self.answer(|ids| ids.first().map(|(id, _)| id.clone())).await
+    }
+
+    /// The identity that the agent marks with `hint`, waiting for its first answer; the first of several.
+    ///
+    /// # Errors
+    ///
+    /// What the agent last said if it has never given an identity, or [`AgentError::NoIdentity`] if it marks
+    /// none so.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future loses nothing.
+    pub async fn id_with_hint(&self, hint: &str) -> Result<SpiffeId, AgentError> {
+        self.answer(|ids| ids.iter().find(|(_, given)| given == hint).map(|(id, _)| id.clone())).await
+    }
+
+    /// What the agent last said instead of an identity; `None` while all is well.
+    pub fn last_error(&self) -> Option<AgentError> {
+        self.0.state.borrow().error.clone()
+    }
+
+    async fn answer<T>(&self, choose: impl Fn(&[(SpiffeId, String)]) -> Option<T>) -> Result<T, AgentError> {
+        let mut state = self.0.state.subscribe();
+        loop {
+            {
+                let state = state.borrow_and_update();
+                if !state.ids.is_empty() {
+                    return choose(&state.ids).ok_or(AgentError::NoIdentity);
+                }
+                if let Some(error) = &state.error {
+                    return Err(error.clone());
+                }
+                if state.ended {
+                    return Err(AgentError::Ended);
+                }
+            }
+            // Never: the sender lives as long as this.
+            if state.changed().await.is_err() {
+                return Err(AgentError::Ended);
+            }
+        }
+    }
+}
+
+impl IdentitySource for WorkloadApi {
+    fn svid<'a>(&'a self, id: &'a SpiffeId) -> SvidFuture<'a> {
+        Box::pin(async move {
+            let given = self.answer(|_| Some(())).await;
+            match (self.0.held.svid(id), given) {
+                (Some(svid), _) => in_date(svid),
+                (None, Ok(())) => Err(IdentityError::Unknown { id: id.clone() }),
+                (None, Err(error)) => Err(unavailable(id, &error)),
+            }
+        })
+    }
+
+    fn try_svid(&self, id: &SpiffeId) -> Option<Arc<X509Svid>> {
+        self.0.held.svid(id)
+    }
+
+    fn bundles(&self) -> Arc<TrustBundles> {
+        self.0.held.bundles()
+    }
+
+    fn generation(&self) -> u64 {
+        self.0.held.generation()
+    }
+}
+
+impl fmt::Debug for WorkloadApi {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("WorkloadApi").field("state", &*self.0.state.borrow()).finish_non_exhaustive()
+    }
+}
+
+/// Listens to the agent and looks for it when it is gone. Dropping it leaves the source as it is.
+#[must_use = "nothing is received while it is not driven"]
+pub struct WorkloadApiDriver {
+    channel: Channel,
+    provider: Arc<CryptoProvider>,
+    shared: Arc<Shared>,
+}
+
+impl WorkloadApiDriver {
+    /// Runs until the agent says something after which asking again is of no use
+    /// ([`AgentError::is_final`]), and returns that.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future ends the stream.
+    pub async fn run(self) -> AgentError {
+        let mut backoff = Backoff::new(FIRST_WAIT, LAST_WAIT);
+        loop {
+            let error = self.follow(&mut backoff).await;
+            tracing::warn!(target: "ca", error = %describe(&error), "no identities from the agent");
+            self.shared.state.send_modify(|state| state.error = Some(error.clone()));
+            if error.is_final() {
+                return error;
+            }
+            tokio::time::sleep(backoff.failed()).await;
+        }
+    }
+
+    /// Takes what the agent sends; why that ended.
+    async fn follow(&self, backoff: &mut Backoff) -> AgentError {
+        let mut request = Request::new(X509svidRequest {});
+        // Without it an agent has to refuse: a browser that is led to its address cannot set it.
+        request.metadata_mut().insert("workload.spiffe.io", MetadataValue::from_static("true"));
+        let client = SpiffeWorkloadApiClient::with_origin(self.channel.clone(), origin());
+        let mut client = client.max_decoding_message_size(MAX_MESSAGE);
+        let mut stream = match client.fetch_x509svid(request).await {
+            Ok(response) => response.into_inner(),
+            Err(status) => return status.into(),
+        };
+        loop {
+            match stream.message().await {
+                Ok(Some(message)) => {
+                    backoff.succeeded();
+                    self.take(Received::read(message, &self.provider));
+                }
+                Ok(None) => return AgentError::Ended,
+                Err(status) => return status.into(),
+            }
+        }
+    }
+
+    fn take(&self, received: Received) {
+        for flaw in &received.flaws {
+            tracing::warn!(target: "ca", error = %describe(flaw), "the agent sent something that cannot be used");
+        }
+        if received.svids.is_empty() {
+            // Not what the standard lets it say: what there is stays.
+            self.shared.state.send_modify(|state| state.error = Some(AgentError::NoIdentity));
+            return;
+        }
+        let ids = received.svids.iter().map(|(svid, hint)| (svid.id().clone(), hint.clone())).collect();
+        let svids = received.svids.into_iter().map(|(svid, _)| Arc::new(svid));
+        self.shared.held.replace(svids, received.bundles);
+        self.shared.state.send_modify(|state| (state.ids, state.error) = (ids, None));
+    }
+}
+
+impl Drop for WorkloadApiDriver {
+    fn drop(&mut self) {
+        self.shared.state.send_modify(|state| state.ended = true);
+    }
+}
+
+impl fmt::Debug for WorkloadApiDriver {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("WorkloadApiDriver").field("channel", &self.channel).finish_non_exhaustive()
+    }
+}
+
+fn in_date(svid: Arc<X509Svid>) -> Result<Arc<X509Svid>, IdentityError> {
+    if SystemTime::now() > svid.not_after() {
+        return Err(IdentityError::Expired { id: svid.id().clone(), not_after: svid.not_after() });
+    }
+    Ok(svid)
+}
+
+fn unavailable(id: &SpiffeId, error: &AgentError) -> IdentityError {
+    IdentityError::Unavailable { id: id.clone(), reason: describe(error).into() }
+}
+
+/// An error with its causes on one line.
+fn describe(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    text
+}
+
+/// What grpc names a server without a host.
+fn origin() -> Uri {
+    Uri::from_static("http://localhost")
+}
+
+/// An agent is on this machine.
+const DIAL_TIMEOUT: Duration = Duration::from_secs(5);
+const FIRST_WAIT: Duration = Duration::from_millis(200);
+const LAST_WAIT: Duration = Duration::from_secs(15);
+/// The bundles of some hundred federated trust domains.
+const MAX_MESSAGE: usize = 4 * 1024 * 1024;

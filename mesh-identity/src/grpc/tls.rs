@@ -1,0 +1,192 @@
+//! TLS to a server that proves a host name, with roots that may change.
+
+use std::{sync::Arc, time::Duration};
+
+use rustls::{
+    CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme,
+    client::{
+        Resumption, VerifierBuilderError, WebPkiServerVerifier,
+        danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
+    },
+    crypto::CryptoProvider,
+    pki_types::{CertificateDer, ServerName, UnixTime},
+    version::TLS13,
+};
+use socket2::{SockRef, TcpKeepalive};
+use tokio::{net::TcpStream, sync::Mutex};
+use tokio_rustls::TlsConnector;
+
+use super::{DialError, RootSource, RootSourceError, dial::Stream};
+
+/// Dials a host and has it prove its name.
+#[derive(Debug)]
+pub(crate) struct TlsDialer {
+    host: String,
+    port: u16,
+    name: ServerName<'static>,
+    alternate: Option<ServerName<'static>>,
+    provider: Arc<CryptoProvider>,
+    roots: RootSource,
+    current: Mutex<Current>,
+}
+
+/// The configuration in use, and the text it was made of.
+#[derive(Debug, Default)]
+struct Current {
+    config: Option<Arc<ClientConfig>>,
+    text: Vec<u8>,
+    /// The last text that was no good, so that it is tried and told once.
+    refused: Option<Vec<u8>>,
+    epoch: u64,
+}
+
+impl TlsDialer {
+    /// Dials `host`, which is a name or an address. `provider` is used as it is.
+    pub(crate) fn new(
+        host: &str,
+        port: u16,
+        alternate: Option<ServerName<'static>>,
+        roots: RootSource,
+        provider: Arc<CryptoProvider>,
+    ) -> Option<Self> {
+        let name = ServerName::try_from(host.to_owned()).ok()?;
+        let current = Mutex::default();
+        Some(Self { host: host.to_owned(), port, name, alternate, provider, roots, current })
+    }
+
+    pub(super) async fn epoch(&self) -> Result<u64, DialError> {
+        Ok(self.current().await?.1)
+    }
+
+    pub(super) async fn dial(&self) -> Result<(Box<dyn Stream>, u64), DialError> {
+        let (config, epoch) = self.current().await?;
+        let address = || format!("{}:{}", self.host, self.port);
+        let stream = TcpStream::connect((self.host.as_str(), self.port))
+            .await
+            .and_then(|stream| {
+                stream.set_nodelay(true)?;
+                SockRef::from(&stream).set_tcp_keepalive(&KEEPALIVE)?;
+                Ok(stream)
+            })
+            .map_err(|error| DialError::connect(&address(), error))?;
+        let stream = TlsConnector::from(config).connect(self.name.clone(), stream).await;
+        let stream =
+            stream.map_err(|error| DialError::Tls { name: self.host.clone(), source: Arc::new(error) })?;
+        Ok((Box::new(stream), epoch))
+    }
+
+    /// The configuration with the roots as they are now. What is broken is told, and changes nothing.
+    ///
+    /// Reads the file each time: calls are rare, the file is small, and no change can be missed.
+    async fn current(&self) -> Result<(Arc<ClientConfig>, u64), RootSourceError> {
+        let mut current = self.current.lock().await;
+        if let Some(config) = &current.config
+            && !self.roots.may_change()
+        {
+            return Ok((Arc::clone(config), current.epoch));
+        }
+        let loaded = match self.roots.read().await {
+            Ok(text) if current.config.is_some() && text == current.text => None,
+            Ok(text) if current.refused.as_ref() == Some(&text) => None,
+            Ok(text) => Some((self.roots.parse(&text).and_then(|roots| self.config(roots)), text)),
+            Err(error) => Some((Err(error), Vec::new())),
+        };
+        match (loaded, &current.config) {
+            (Some((Ok(config), text)), _) => {
+                let epoch = current.epoch + 1;
+                *current = Current { config: Some(Arc::clone(&config)), text, refused: None, epoch };
+                Ok((config, epoch))
+            }
+            (Some((Err(error), text)), Some(config)) => {
+                let config = Arc::clone(config);
+                tracing::warn!(target: "ca", %error, "roots of {} changed and are unusable; the old ones stay", self.host);
+                current.refused = Some(text);
+                Ok((config, current.epoch))
+            }
+            (Some((Err(error), _)), None) => Err(error),
+            (None, Some(config)) => Ok((Arc::clone(config), current.epoch)),
+            // Never: only a text that was refused beside a configuration is remembered.
+            (None, None) => Err(RootSourceError::Empty),
+        }
+    }
+
+    fn config(&self, roots: RootCertStore) -> Result<Arc<ClientConfig>, RootSourceError> {
+        let builder = ClientConfig::builder_with_provider(Arc::clone(&self.provider))
+            .with_protocol_versions(&[&TLS13])
+            .map_err(RootSourceError::Provider)?;
+        let verifier =
+            WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&self.provider))
+                .build()
+                .map_err(|error| match error {
+                    VerifierBuilderError::NoRootAnchors => RootSourceError::Empty,
+                    other => RootSourceError::Provider(rustls::Error::General(other.to_string())),
+                })?;
+        let builder = match self.alternate.clone() {
+            None => builder.with_webpki_verifier(verifier),
+            Some(alternate) => builder
+                // rustls' word for any verifier of one's own.
+                .dangerous()
+                .with_custom_certificate_verifier(Arc::new(TwoNames { verifier, alternate })),
+        };
+        let mut config = builder.with_no_client_auth();
+        config.alpn_protocols = vec![b"h2".to_vec()];
+        config.resumption = Resumption::disabled();
+        Ok(Arc::new(config))
+    }
+}
+
+/// As Istio's proxies: for a connection that lies idle for hours.
+const KEEPALIVE: TcpKeepalive = TcpKeepalive::new()
+    .with_time(Duration::from_secs(300))
+    .with_interval(Duration::from_secs(75))
+    .with_retries(9);
+
+/// Takes a server under a second name if its certificate is good in every way but for the first.
+#[derive(Debug)]
+struct TwoNames {
+    verifier: Arc<WebPkiServerVerifier>,
+    alternate: ServerName<'static>,
+}
+
+impl ServerCertVerifier for TwoNames {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        server_name: &ServerName<'_>,
+        ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        let check = |name: &ServerName<'_>| {
+            self.verifier.verify_server_cert(end_entity, intermediates, name, ocsp_response, now)
+        };
+        match check(server_name) {
+            Err(rustls::Error::InvalidCertificate(
+                CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
+            )) => check(&self.alternate),
+            checked => checked,
+        }
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.verifier.verify_tls12_signature(message, certificate, signature)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.verifier.verify_tls13_signature(message, certificate, signature)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.verifier.supported_verify_schemes()
+    }
+}

@@ -2,5 +2,7 @@
 
 #[cfg(feature = "dev-ca")]
 pub mod demo;
+mod duration;
 pub mod lab;
+pub mod mesh_control;
 pub mod ztunnel;

@@ -1,6 +1,7 @@
 use std::{collections::BTreeMap, num::NonZeroUsize, str::FromStr, time::Duration};
 
 use super::EnvironmentError;
+use crate::duration;
 
 /// Environment variables, read as what they mean.
 #[derive(Clone, Copy, Debug)]
@@ -52,7 +53,7 @@ impl<'a> Variables<'a> {
     }
 
     pub(super) fn duration(&self, name: &'static str) -> Result<Option<Duration>, EnvironmentError> {
-        self.read(name, "a duration such as 500ms, 5s, 1m or 1h30m", parse_duration)
+        self.read(name, "a duration such as 500ms, 5s, 1m or 1h30m", duration::parse)
     }
 
     /// Reads a value by `parse`; `None` from it means that the value is not accepted.
@@ -64,51 +65,5 @@ impl<'a> Variables<'a> {
     ) -> Result<Option<T>, EnvironmentError> {
         let Some(value) = self.text(name) else { return Ok(None) };
         parse(value).map(Some).ok_or_else(|| EnvironmentError::invalid(name, value, accepted))
-    }
-}
-
-/// Reads one or more numbers, each with its unit.
-fn parse_duration(text: &str) -> Option<Duration> {
-    let mut total = Duration::ZERO;
-    let mut rest = text;
-    while !rest.is_empty() {
-        let (number, after) = rest.split_at(rest.find(|c: char| !c.is_ascii_digit())?);
-        let (unit, after) = after.split_at(after.find(|c: char| c.is_ascii_digit()).unwrap_or(after.len()));
-        let number: u64 = number.parse().ok()?;
-        let part = match unit {
-            "ms" => Duration::from_millis(number),
-            "s" => Duration::from_secs(number),
-            "m" => Duration::from_secs(number.checked_mul(60)?),
-            "h" => Duration::from_secs(number.checked_mul(3600)?),
-            _ => return None,
-        };
-        total = total.checked_add(part)?;
-        rest = after;
-    }
-    Some(total)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn durations_are_numbers_with_units() {
-        for (text, duration) in [
-            ("500ms", Some(Duration::from_millis(500))),
-            ("5s", Some(Duration::from_secs(5))),
-            ("1m", Some(Duration::from_secs(60))),
-            ("1h30m", Some(Duration::from_secs(5400))),
-            ("0s", Some(Duration::ZERO)),
-            ("5", None),
-            ("s", None),
-            ("-5s", None),
-            ("5 s", None),
-            ("5d", None),
-            ("99999999999999999999s", None),
-            ("18446744073709551615h", None),
-        ] {
-            assert_eq!(parse_duration(text), duration, "{text}");
-        }
     }
 }

@@ -20,7 +20,7 @@ use std::{
 
 use hbone::{
     ConnectError, Refusal, ResetReason, Side, Tunnel,
-    pool::{Builder, Pool, PoolError},
+    pool::{Builder, DialError, Pool, PoolError, PoolStatus, Sharing},
     server,
 };
 use support::{
@@ -164,7 +164,7 @@ async fn full_connection_gets_a_sibling() {
     let tunnels = world.connect_many("a", 25).await;
     assert!(tunnels.iter().all(Result::is_ok));
     assert_eq!(world.dials(), 3);
-    assert_eq!(world.pool.connections(), 3);
+    assert_eq!(world.pool.status().connections, 3);
 }
 
 // hbone#21
@@ -238,15 +238,45 @@ async fn failed_dial_fails_all_who_waited_at_once() {
     for error in world.connect_many("refused", 50).await {
         let error = error.unwrap_err();
         assert!(
-            matches!(&error, PoolError::Dial(error) if error.kind() == io::ErrorKind::ConnectionRefused),
+            matches!(&error, PoolError::Dial(DialError::Connector(error)) if is_refused(error)),
             "{error:?}"
         );
         assert_eq!(error.side(), Side::Peer);
     }
     assert_eq!(start.elapsed().as_secs(), 1);
     assert_eq!(world.dials(), 1);
+}
+
+fn is_refused(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::ConnectionRefused
+}
+
+#[tokio::test(start_paused = true)]
+async fn failed_key_is_left_alone_and_the_failure_given_with_its_time() {
+    let world = World::new();
+    let mut pauses = Vec::new();
+    for dials in 1..=8 {
+        let error = world.connect("refused").await.unwrap_err();
+        assert!(matches!(error, PoolError::Dial(_)), "{error:?}");
+        let failed_at = Instant::now();
+        sleep(Duration::from_millis(10)).await;
+        let error = world.connect("refused").await.unwrap_err();
+        let PoolError::Backoff { cause: DialError::Connector(cause), at, retry_in } = &error else {
+            panic!("{error:?}");
+        };
+        assert!(is_refused(cause) && *at == failed_at.into_std() && error.is_retryable());
+        assert_eq!(failed_at.elapsed(), Duration::from_millis(10), "told at once");
+        assert_eq!(world.dials(), dials);
+        pauses.push(*retry_in);
+        sleep(*retry_in).await;
+    }
+    assert!(pauses.iter().all(|pause| *pause <= Duration::from_secs(2)));
+    assert!(pauses[7] > pauses[0] * 8, "longer each time: {pauses:?}");
+    world.pool.evict(&"refused");
     assert!(world.connect("refused").await.is_err());
-    assert_eq!(world.dials(), 2, "the next tries again");
+    assert_eq!(world.dials(), 9, "an eviction forgets");
+    sleep(Duration::from_secs(60)).await;
+    assert_eq!(world.pool.status(), PoolStatus::default());
 }
 
 // hbone#70
@@ -255,10 +285,17 @@ async fn dial_has_a_deadline_that_all_share() {
     let world = World::new();
     let start = Instant::now();
     for error in world.connect_many("blackhole", 50).await {
-        assert!(matches!(error, Err(PoolError::ConnectTimeout(_))), "{error:?}");
+        let timeouts = [
+            matches!(error, Err(PoolError::ConnectTimeout(_))),
+            matches!(error, Err(PoolError::Dial(DialError::Timeout(_)))),
+        ];
+        assert!(timeouts.contains(&true), "{error:?}");
     }
     assert_eq!(start.elapsed().as_secs(), 10);
     assert_eq!(world.dials(), 1);
+    let error = world.connect("blackhole").await.unwrap_err();
+    assert!(matches!(error, PoolError::Backoff { cause: DialError::Timeout(_), .. }), "{error:?}");
+    assert_eq!(start.elapsed().as_secs(), 10, "whoever comes later does not wait");
 }
 
 #[tokio::test(start_paused = true)]
@@ -266,8 +303,9 @@ async fn dial_that_panics_poisons_nothing() {
     let world = World::new();
     for round in 1..3 {
         let error = world.connect("panic").await.unwrap_err();
-        assert!(matches!(error, PoolError::Aborted), "{error:?}");
+        assert!(matches!(error, PoolError::Dial(DialError::Aborted)), "{error:?}");
         assert_eq!(world.dials(), round);
+        sleep(Duration::from_secs(1)).await;
     }
 }
 
@@ -349,7 +387,7 @@ async fn request_that_raced_with_a_goaway_succeeds_elsewhere() {
     second.accept(stream).await;
     assert!(connecting.await.unwrap().is_ok());
     assert_eq!(world.dials(), 2);
-    assert_eq!(world.pool.connections(), 1);
+    assert_eq!(world.pool.status().connections, 1);
 }
 
 #[tokio::test(start_paused = true)]
@@ -396,14 +434,14 @@ async fn idle_connection_is_closed_after_its_last_tunnel() {
     assert_echoes(&mut tunnel).await;
     drop(tunnel);
     sleep(minutes(4)).await;
-    assert_eq!(world.pool.connections(), 1);
+    assert_eq!(world.pool.status().connections, 1);
     let _short = world.connect("a").await.unwrap();
     assert_eq!(world.dials(), 1);
     drop(_short);
     sleep(minutes(4)).await;
-    assert_eq!(world.pool.connections(), 1, "counted from the last tunnel");
+    assert_eq!(world.pool.status().connections, 1, "counted from the last tunnel");
     sleep(minutes(2)).await;
-    assert_eq!(world.pool.connections(), 0);
+    assert_eq!(world.pool.status().connections, 0);
     let _tunnel = world.connect("a").await.unwrap();
     assert_eq!(world.dials(), 2);
 }
@@ -414,12 +452,12 @@ async fn evicted_key_gets_a_new_connection_and_keeps_its_tunnels() {
     let mut old = world.connect("a").await.unwrap();
     let other = world.connect("b").await.unwrap();
     world.pool.evict(&"a");
-    assert_eq!(world.pool.connections(), 1);
+    assert_eq!(world.pool.status().connections, 1);
     let _new = world.connect("a").await.unwrap();
     assert_eq!(world.dials(), 3);
     assert_echoes(&mut old).await;
     world.pool.retain(|key| *key == "b");
-    assert_eq!(world.pool.connections(), 1);
+    assert_eq!(world.pool.status().connections, 1);
     drop(other);
 }
 
@@ -449,14 +487,201 @@ async fn evicted_connection_closes_after_its_last_tunnel() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn drained_pool_opens_nothing_and_keeps_its_tunnels() {
+async fn drained_pool_opens_nothing_and_keeps_its_tunnels_until_the_deadline() {
     let world = World::new();
     let mut tunnel = world.connect("a").await.unwrap();
-    let (waiting, ()) = tokio::join!(world.connect("blackhole"), async { world.pool.drain() });
+    let idle = world.connect("b").await.unwrap();
+    drop(idle);
+    let start = Instant::now();
+    let deadline = start + Duration::from_secs(5);
+    let mut drained = None;
+    let (waiting, ()) = tokio::join!(world.connect("blackhole"), async {
+        drained = Some(world.pool.drain(deadline));
+    });
     assert!(matches!(waiting, Err(PoolError::Draining)), "{waiting:?}");
     assert!(matches!(world.connect("a").await, Err(PoolError::Draining)));
-    assert_eq!(world.pool.connections(), 0);
+    assert!(world.pool.try_reserve(&"a").is_none());
+    assert_eq!(world.pool.status().connections, 0);
     assert_echoes(&mut tunnel).await;
+    let drained = tokio::spawn(drained.unwrap());
+    sleep(Duration::from_secs(4)).await;
+    assert_echoes(&mut tunnel).await;
+    assert!(!drained.is_finished());
+    drained.await.unwrap();
+    assert_eq!(start.elapsed().as_secs(), 5);
+    assert!(tunnel.read(&mut [0]).await.is_err());
+}
+
+#[tokio::test(start_paused = true)]
+async fn drain_is_over_once_the_last_tunnel_has_ended() {
+    let mut world = World::new();
+    let connecting = tokio::spawn({
+        let pool = world.pool.clone();
+        async move { pool.connect("scripted", request()).await }
+    });
+    let mut peer = world.peer().await;
+    let stream = peer.next_of(HEADERS).await.stream;
+    peer.accept(stream).await;
+    let tunnel = connecting.await.unwrap().unwrap();
+
+    let start = Instant::now();
+    let drained = tokio::spawn(world.pool.drain(start + Duration::from_secs(3600)));
+    sleep(Duration::from_secs(1)).await;
+    drop(tunnel);
+    peer.next_of(GOAWAY).await;
+    while peer.next().await.is_some() {}
+    drop(peer);
+    drained.await.unwrap();
+    assert_eq!(start.elapsed().as_secs(), 1);
+    world.pool.drain(start).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn second_drain_brings_the_deadline_forward() {
+    let world = World::new();
+    let mut tunnel = world.connect("a").await.unwrap();
+    let start = Instant::now();
+    let first = world.pool.drain(start + Duration::from_secs(3600));
+    let second = world.pool.drain(start + Duration::from_secs(2));
+    drop(first);
+    second.await;
+    assert_eq!(start.elapsed().as_secs(), 2);
+    assert!(tunnel.read(&mut [0]).await.is_err());
+}
+
+// hbone#74
+#[tokio::test(start_paused = true)]
+async fn old_connection_is_replaced_and_keeps_its_tunnels() {
+    let builder = Builder::new().max_age(Duration::from_secs(600));
+    let world = World::with(builder, server::Builder::new());
+    let mut old = world.connect("a").await.unwrap();
+    sleep(Duration::from_secs(500)).await;
+    let _young_enough = world.connect("a").await.unwrap();
+    assert_eq!(world.dials(), 1);
+    sleep(Duration::from_secs(200)).await;
+    let _new = world.connect("a").await.unwrap();
+    assert_eq!(world.dials(), 2);
+    assert_echoes(&mut old).await;
+    assert_eq!(world.pool.status().leaving, 1);
+}
+
+// hbone#74
+#[tokio::test(start_paused = true)]
+async fn retired_connection_is_replaced_and_keeps_its_tunnels() {
+    let world = World::new();
+    let mut old = world.connect("a").await.unwrap();
+    let _other = world.connect("b").await.unwrap();
+    world.pool.retire(|key| *key == "a");
+    let _new = world.connect("a").await.unwrap();
+    let _same = world.connect("b").await.unwrap();
+    assert_eq!(world.dials(), 3);
+    assert_echoes(&mut old).await;
+    drop(old);
+    sleep(Duration::from_secs(1)).await;
+    assert_eq!(world.pool.status().leaving, 0);
+}
+
+// hbone#74
+#[tokio::test(start_paused = true)]
+async fn whoever_waits_for_a_retired_dial_gets_another() {
+    let world = World::new();
+    let (tunnel, ()) = tokio::join!(world.connect("a"), async {
+        assert_eq!(world.dials(), 0);
+        tokio::task::yield_now().await;
+        assert_eq!(world.dials(), 1);
+        world.pool.retire(|_| true);
+    });
+    assert_echoes(&mut tunnel.unwrap()).await;
+    assert_eq!(world.dials(), 2);
+    assert_eq!(world.pool.status().connections, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn total_is_kept_by_closing_idle_connections_and_then_by_refusing() {
+    let builder = Builder::new().max_total(2).max_tunnels(1);
+    let world = World::with(builder, server::Builder::new());
+    drop(world.connect("a").await.unwrap());
+    let mut b = world.connect("b").await.unwrap();
+    let mut c = world.connect("c").await.unwrap();
+    assert_eq!(world.pool.status().connections, 2, "a's was idle");
+    let start = Instant::now();
+    let error = world.connect("a").await.unwrap_err();
+    assert!(matches!(error, PoolError::Exhausted), "{error:?}");
+    assert_eq!((start.elapsed(), error.side()), (Duration::ZERO, Side::Local));
+    assert_echoes(&mut b).await;
+    assert_echoes(&mut c).await;
+    let (second, ()) = tokio::join!(world.connect("b"), async {
+        sleep(Duration::from_secs(3)).await;
+        drop(c);
+    });
+    assert_echoes(&mut second.unwrap()).await;
+    assert_eq!(start.elapsed().as_secs(), 3, "whoever has a connection waits");
+}
+
+#[tokio::test(start_paused = true)]
+async fn peer_that_left_a_request_unanswered_is_not_asked_again_first() {
+    let world = World::new();
+    let mut before = world.connect("a").await.unwrap();
+    let error = world.connect_to("a", 3).await.unwrap_err();
+    assert!(matches!(error, PoolError::ResponseTimeout(_)), "{error:?}");
+    let _after = world.connect("a").await.unwrap();
+    assert_eq!(world.dials(), 2, "it may be dead");
+    assert_echoes(&mut before).await;
+}
+
+// hbone#73
+#[tokio::test(start_paused = true)]
+async fn suspect_is_better_than_nothing_and_cleared_by_an_answer() {
+    let builder = Builder::new().max_connections(1);
+    let world = World::with(builder, server::Builder::new());
+    world.connect_to("a", 3).await.unwrap_err();
+    for _ in 0..2 {
+        let _tunnel = world.connect("a").await.unwrap();
+    }
+    assert_eq!(world.dials(), 1);
+    assert!(world.pool.try_reserve(&"a").is_some());
+}
+
+// hbone#17, hbone#73
+#[tokio::test(start_paused = true)]
+async fn dead_peer_leaves_the_pool_without_traffic() {
+    let mut world = World::new();
+    let connecting = tokio::spawn({
+        let pool = world.pool.clone();
+        async move { pool.connect("scripted", request()).await }
+    });
+    let mut peer = world.peer().await;
+    let stream = peer.next_of(HEADERS).await.stream;
+    peer.accept(stream).await;
+    let mut tunnel = connecting.await.unwrap().unwrap();
+    // From here on the peer answers nothing, pings neither.
+    assert!(tunnel.read(&mut [0]).await.is_err());
+    tokio::task::yield_now().await;
+    assert_eq!(world.pool.status(), PoolStatus::default());
+    drop(peer);
+}
+
+#[tokio::test(start_paused = true)]
+async fn reservation_is_a_place_that_can_be_given_back() {
+    let world = World::with(Builder::new().max_tunnels(1), server::Builder::new());
+    assert!(world.pool.try_reserve(&"a").is_none());
+    let reserved = world.pool.reserve("a").await.unwrap();
+    assert!(world.pool.try_reserve(&"a").is_none(), "one tunnel each");
+    drop(reserved);
+    let reserved = world.pool.try_reserve(&"a").unwrap();
+    assert_echoes(&mut reserved.connect(request()).await.unwrap()).await;
+    assert_eq!(world.dials(), 1);
+}
+
+// hbone#80
+#[tokio::test(start_paused = true)]
+async fn spread_connections_take_turns() {
+    let builder = Builder::new().sharing(Sharing::Spread).max_connections(3);
+    let world = World::with(builder, server::Builder::new());
+    for _ in 0..9 {
+        drop(world.connect("a").await.unwrap());
+    }
+    assert_eq!(world.dials(), 3);
 }
 
 #[tokio::test(start_paused = true)]
@@ -490,18 +715,20 @@ async fn tasks_are_spawned_by_the_callers_executor() {
 #[tokio::test(start_paused = true)]
 async fn executor_that_drops_tasks_fails_those_who_wait() {
     let world = World::with(Builder::new().executor(drop), server::Builder::new());
-    assert!(matches!(world.connect("a").await, Err(PoolError::Aborted)));
+    assert!(matches!(world.connect("a").await, Err(PoolError::Dial(DialError::Aborted))));
 }
 
 // hbone#72
 #[tokio::test(start_paused = true)]
 async fn keys_that_come_and_go_leave_nothing() {
     let world = World::new();
-    for key in ["a", "b", "c", "refused"] {
-        let _ = world.connect(key).await;
+    for _ in 0..3 {
+        for key in ["a", "b", "c", "refused", "panic"] {
+            let _ = world.connect(key).await;
+        }
+        sleep(Duration::from_secs(600)).await;
+        assert_eq!(world.pool.status(), PoolStatus::default());
     }
-    sleep(Duration::from_secs(600)).await;
-    assert_eq!(world.pool.connections(), 0);
 }
 
 #[test]

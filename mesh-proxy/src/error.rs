@@ -53,6 +53,9 @@ pub(crate) enum ConnectionError {
     /// Bytes could not be moved.
     #[error("relay failed")]
     Relay(#[source] Box<dyn Error + Send + Sync>),
+    /// A dial that failed a moment ago is not repeated yet.
+    #[error("not dialled, the last attempt failed {ago:?} ago")]
+    Remembered { ago: Duration, source: Arc<Self> },
     /// No upstream can be chosen.
     #[error(transparent)]
     Route(RouteError),
@@ -89,7 +92,7 @@ impl ConnectionError {
             Self::Http2(_) => ResponseFlag::H2HandshakeFailure,
             Self::Identity(_) => ResponseFlag::IdentityError,
             Self::NetworkPolicy { .. } => ResponseFlag::NetworkPolicy,
-            Self::Shared(error) => error.flag(),
+            Self::Remembered { source: error, .. } | Self::Shared(error) => error.flag(),
             // The reference counts a failed outbound handshake as a failed connect; dashboards expect it there.
             Self::Dial(_)
             | Self::HttpStatus(_)

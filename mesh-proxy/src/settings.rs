@@ -42,7 +42,9 @@ pub struct Settings {
     pub(crate) drain_deadline: Duration,
     pub(crate) max_connections_per_worker: usize,
     pub(crate) max_tunnels_per_connection: usize,
+    pub(crate) max_pooled_connections: usize,
     pub(crate) pool_idle_timeout: Duration,
+    pub(crate) pool_max_age: Duration,
 }
 
 impl Default for Settings {
@@ -63,7 +65,9 @@ impl Default for Settings {
             drain_deadline: Duration::from_secs(5),
             max_connections_per_worker: 65_536,
             max_tunnels_per_connection: 100,
+            max_pooled_connections: 8192,
             pool_idle_timeout: Duration::from_secs(300),
+            pool_max_age: Duration::from_secs(3600),
         }
     }
 }
@@ -171,6 +175,22 @@ impl Settings {
     #[must_use]
     pub fn max_tunnels_per_connection(mut self, max_tunnels_per_connection: usize) -> Self {
         self.max_tunnels_per_connection = max_tunnels_per_connection;
+        self
+    }
+
+    /// Bounds the pooled connections of a worker. Default 8192.
+    ///
+    /// Past it the one that has been idle for longest is closed; if none is idle, a connection to a new next hop fails.
+    #[must_use]
+    pub fn max_pooled_connections(mut self, max_pooled_connections: usize) -> Self {
+        self.max_pooled_connections = max_pooled_connections;
+        self
+    }
+
+    /// Sets how long a pooled connection takes new tunnels, a tenth more or less. Default an hour.
+    #[must_use]
+    pub fn pool_max_age(mut self, pool_max_age: Duration) -> Self {
+        self.pool_max_age = pool_max_age;
         self
     }
 

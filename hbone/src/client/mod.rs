@@ -21,7 +21,7 @@ mod error;
 mod send_connect;
 
 #[cfg(feature = "pool")]
-pub(crate) use self::builder::INITIAL_PEER_LIMIT;
+pub(crate) use self::{builder::INITIAL_PEER_LIMIT, send_connect::Opening};
 pub use self::{
     builder::{Builder, handshake},
     connection::Connection,

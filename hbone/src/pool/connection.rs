@@ -12,22 +12,23 @@ use std::{
 use pin_project_lite::pin_project;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
-    time::{Instant, Sleep, sleep, timeout},
+    time::{Instant, Sleep, sleep, sleep_until, timeout},
 };
 use tower_service::Service;
 
 use super::{
-    book::{ConnectionId, Idle},
+    DialError,
+    book::{ConnectionId, NextCheck},
     builder::Config,
-    error::DialFailure,
-    shared::{Pooled, Shared},
+    drain::Running,
+    shared::{Pooled, Shared, now},
 };
 use crate::{
     client::{self, INITIAL_PEER_LIMIT, SendConnect},
     connection::HandshakeError,
 };
 
-/// Dials a connection, hands it to the pool and drives it to its end.
+/// Dials a connection, hands it to the pool and drives it to its end, or to the deadline of a drain.
 pub(super) async fn run<K, C>(mut registration: Registration<K, C>, connector: C, config: Config)
 where
     K: Clone + Eq + Hash + Send + Sync + 'static,
@@ -36,47 +37,57 @@ where
     C::Error: Send + Sync + 'static,
     C::Future: Send,
 {
-    let dialed =
-        timeout(config.connect_timeout, dial(connector, registration.key.clone(), &config.client)).await;
-    let failure = match dialed {
-        Ok(Ok((send, connection))) => {
-            if registration.open(send) {
-                let registration = &registration;
-                let serve = Serve {
-                    connection,
-                    peer_limit: INITIAL_PEER_LIMIT,
-                    on_limit: |limit| registration.limit(limit),
-                    idle: sleep(config.idle_timeout),
-                    on_idle: |now| registration.check_idle(now),
-                };
-                serve.await;
-            }
-            return;
-        }
-        Ok(Err(failure)) => failure,
-        Err(_elapsed) => DialFailure::Timeout(config.connect_timeout),
+    let dial = timeout(config.connect_timeout, dial(connector, registration.key.clone(), &config.client));
+    let (send, connection) = match registration.running.unless_drained(dial).await {
+        Some(Ok(Ok(dialed))) => dialed,
+        Some(Ok(Err(error))) => return registration.fail(error),
+        Some(Err(_elapsed)) => return registration.fail(DialError::Timeout(config.connect_timeout)),
+        None => return,
     };
-    registration.fail(&failure);
+    if !registration.open(send) {
+        return;
+    }
+    let registration = &registration;
+    let serve = Serve {
+        connection,
+        peer_limit: INITIAL_PEER_LIMIT,
+        on_limit: |limit| registration.limit(limit),
+        timer: sleep(Duration::ZERO),
+        on_timer: || registration.check_timer(),
+    };
+    registration.running.unless_expired(serve).await;
+}
+
+/// Waits until a failure need not be remembered any longer.
+pub(super) async fn forget_failure<K, C>(shared: Weak<Shared<K, C>>, key: K, at: std::time::Instant)
+where
+    K: Clone + Eq + Hash,
+    C: Service<K>,
+{
+    sleep_until(Instant::from_std(at)).await;
+    if let Some(shared) = shared.upgrade() {
+        shared.book().forget_failure(&key, now());
+    }
 }
 
 async fn dial<K, C>(
     mut connector: C,
     key: K,
     client: &client::Builder,
-) -> Result<(SendConnect, client::Connection<C::Response>), DialFailure<C::Error>>
+) -> Result<(SendConnect, client::Connection<C::Response>), DialError<C::Error>>
 where
     C: Service<K>,
     C::Response: AsyncRead + AsyncWrite + Unpin,
 {
-    let failed = |error| DialFailure::Dial(Arc::new(error));
+    let failed = |error| DialError::Connector(Arc::new(error));
     poll_fn(|cx| connector.poll_ready(cx)).await.map_err(failed)?;
     let io = connector.call(key).await.map_err(failed)?;
-    client.handshake(io).await.map_err(|error: HandshakeError| DialFailure::Handshake(Arc::new(error)))
+    client.handshake(io).await.map_err(|error: HandshakeError| DialError::Handshake(Arc::new(error)))
 }
 
 pin_project! {
-    /// Drives a connection until it ends, by itself or after having been idle.
-    struct Serve<T, L, I>
+    /// Drives a connection until it ends, by itself or after the pool let go of it.
+    struct Serve<T, L, C>
     where
         T: AsyncRead,
         T: AsyncWrite,
@@ -86,19 +97,19 @@ pin_project! {
         peer_limit: usize,
         // Told each change of the peer's limit.
         on_limit: L,
-        // When to fire.
+        // When to ask.
         #[pin]
-        idle: Sleep,
-        // Asked then whether the connection expired.
-        on_idle: I,
+        timer: Sleep,
+        // Asked then whether the connection is to go, and otherwise when to ask again.
+        on_timer: C,
     }
 }
 
-impl<T, L, I> Future for Serve<T, L, I>
+impl<T, L, C> Future for Serve<T, L, C>
 where
     T: AsyncRead + AsyncWrite + Unpin,
     L: FnMut(usize),
-    I: FnMut(Instant) -> Idle,
+    C: FnMut() -> NextCheck,
 {
     type Output = ();
 
@@ -113,12 +124,11 @@ where
             (this.on_limit)(peer_limit);
         }
         loop {
-            ready!(this.idle.as_mut().poll(cx));
-            let now = Instant::now();
-            this.idle.as_mut().reset(match (this.on_idle)(now) {
-                Idle::CheckAt(next) => Instant::from_std(next),
+            ready!(this.timer.as_mut().poll(cx));
+            this.timer.as_mut().reset(match (this.on_timer)() {
+                NextCheck::At(next) => Instant::from_std(next),
                 // The pool has let go of it, so that it closes once its last tunnel is gone: nothing left to check.
-                Idle::Expired => now + FAR_FUTURE,
+                NextCheck::Never => Instant::now() + FAR_FUTURE,
             });
         }
     }
@@ -137,6 +147,7 @@ where
     key: K,
     id: ConnectionId,
     phase: Phase,
+    running: Running,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -154,8 +165,9 @@ where
     C::Error: Send + Sync + 'static,
     C::Future: Send,
 {
-    pub(super) fn new(shared: Weak<Shared<K, C>>, key: K, id: ConnectionId) -> Self {
-        Self { shared, key, id, phase: Phase::Dialling }
+    pub(super) fn new(shared: &Arc<Shared<K, C>>, key: K, id: ConnectionId) -> Self {
+        let running = shared.drain.enter();
+        Self { shared: Arc::downgrade(shared), key, id, phase: Phase::Dialling, running }
     }
 
     /// Hands a dialled connection to the pool, unless nobody wants it any more.
@@ -167,20 +179,22 @@ where
             key: self.key.clone(),
             send,
             answered: AtomicBool::new(false),
+            suspect: AtomicBool::new(false),
+            response_timeout: shared.config.response_timeout,
             shared: self.shared.clone(),
         };
-        let now = Instant::now().into_std();
-        let outcome = shared.book().handle_dialed(&self.key, self.id, Arc::new(pooled), now);
-        let Some(outcome) = outcome else { return false };
-        self.phase = Phase::Open;
-        shared.carry_out(&self.key, outcome);
-        true
+        let (is_open, outcome) = shared.book().handle_dialed(&self.key, self.id, Arc::new(pooled), now());
+        if is_open {
+            self.phase = Phase::Open;
+        }
+        shared.carry_out(outcome);
+        is_open
     }
 
-    fn fail(&mut self, failure: &DialFailure<C::Error>) {
+    fn fail(&mut self, error: DialError<C::Error>) {
         self.phase = Phase::Gone;
         if let Some(shared) = self.shared.upgrade() {
-            shared.dial_failed(&self.key, self.id, failure);
+            shared.dial_failed(&self.key, self.id, error);
         }
     }
 
@@ -190,10 +204,11 @@ where
         }
     }
 
-    fn check_idle(&self, now: Instant) -> Idle {
-        let Some(shared) = self.shared.upgrade() else { return Idle::Expired };
-        let timeout = shared.config.idle_timeout;
-        shared.book().handle_idle_check(&self.key, self.id, timeout, now.into_std())
+    fn check_timer(&self) -> NextCheck {
+        let Some(shared) = self.shared.upgrade() else { return NextCheck::Never };
+        let (next, outcome) = shared.book().handle_timer(&self.key, self.id, now());
+        shared.carry_out(outcome);
+        next
     }
 }
 
@@ -207,7 +222,7 @@ where
 {
     fn drop(&mut self) {
         match self.phase {
-            Phase::Dialling => self.fail(&DialFailure::Aborted),
+            Phase::Dialling => self.fail(DialError::Aborted),
             Phase::Open => {
                 if let Some(shared) = self.shared.upgrade() {
                     shared.closed(&self.key, self.id);

@@ -10,38 +10,77 @@
 //!   is dialled for those who find no place.
 //! * **A request that the peer has provably not processed** (GOAWAY, REFUSED_STREAM) is repeated once on another
 //!   connection.
-//! * **Everything is bounded**: tunnels per connection, connections and waiters per key, each wait by a deadline. A
-//!   connection without tunnels is closed after a while, and its key forgotten.
+//! * **A busy connection gets a sibling**: when bytes pile up on it, not only when it is full.
+//! * **A key that cannot be dialled is left alone for a while**, a little longer each time; who asks for it meanwhile
+//!   learns at once why.
+//! * **Connections do not outlive their reason**: they take no more tunnels after a while without any, past an age, when
+//!   their identity is [retired](Pool::retire) or their peer [evicted](Pool::evict); open tunnels live on.
+//! * **Everything is bounded**: tunnels per connection, connections and waiters per key, connections in total, each wait
+//!   by a deadline. A key without connections is forgotten.
 //!
 //! Keys do not wait for each other, and no lock is held while anything is awaited.
+//!
+//! ```
+//! use std::{io, time::Duration};
+//!
+//! use hbone::{ConnectRequest, pool::{Builder, Pool}};
+//! use tokio::{net::TcpStream, time::Instant};
+//! # use std::{net::SocketAddr, pin::Pin, future::Future, task::{Context, Poll}};
+//!
+//! /// Dials next hops. In real life the key also says as whom, and the stream is TLS.
+//! #[derive(Clone)]
+//! struct Dialer;
+//!
+//! impl tower_service::Service<SocketAddr> for Dialer {
+//!     type Response = TcpStream;
+//!     type Error = io::Error;
+//!     type Future = Pin<Box<dyn Future<Output = io::Result<TcpStream>> + Send>>;
+//!
+//!     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+//!         Poll::Ready(Ok(()))
+//!     }
+//!
+//!     fn call(&mut self, next_hop: SocketAddr) -> Self::Future {
+//!         Box::pin(TcpStream::connect(next_hop))
+//!     }
+//! }
+//!
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! let pool = Builder::new().max_age(Duration::from_secs(600)).build(Dialer);
+//! let next_hop: SocketAddr = "192.0.2.9:15008".parse()?;
+//! let tunnel = pool.connect(next_hop, ConnectRequest::new("192.0.2.9:8080".parse()?)).await?;
+//! // ...
+//! pool.drain(Instant::now() + Duration::from_secs(5)).await;
+//! # Ok(())
+//! # }
+//! ```
 
 mod book;
 mod builder;
 mod connection;
+mod drain;
 mod error;
+mod reservation;
 mod shared;
 
-use std::{
-    fmt,
-    future::Future,
-    hash::Hash,
-    sync::{Arc, atomic::Ordering},
-};
+use std::{fmt, future::Future, hash::Hash, sync::Arc};
 
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     sync::oneshot,
-    time::timeout,
+    time::{Instant, timeout},
 };
 use tower_service::Service;
 
 use self::{
-    book::{ConnectionId, Ticket, WaitRefusal},
-    shared::{Place, Shared, fail, place},
+    book::{ConnectionId, Ticket},
+    shared::{Shared, now, place},
 };
 pub use self::{
+    book::{PoolStatus, Sharing},
     builder::{Builder, Task},
-    error::PoolError,
+    error::{DialError, PoolError},
+    reservation::Reservation,
 };
 use crate::{client::ConnectError, proto::ConnectRequest, tunnel::Tunnel};
 
@@ -86,97 +125,147 @@ where
         self.open(key, request)
     }
 
+    /// Takes a place for a tunnel on a connection for `key`, dialling one if need be: what [`connect`](Self::connect)
+    /// does first.
+    ///
+    /// # Errors
+    ///
+    /// If no connection can be had.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe. A dial goes on, and its connection stays for the next.
+    pub fn reserve(
+        &self,
+        key: K,
+    ) -> impl Future<Output = Result<Reservation<K, C>, PoolError<C::Error>>> + Send {
+        self.place_for(key)
+    }
+
+    /// Takes a place for a tunnel on a connection for `key` if there is one.
+    ///
+    /// Cost: a look-up under a lock, no allocation.
+    pub fn try_reserve(&self, key: &K) -> Option<Reservation<K, C>> {
+        self.checkout(key, None)
+    }
+
     /// Lets go of the connections for `key`, whose peer is known to be gone: nothing new is sent on them, and each
-    /// closes when its last tunnel ends. Who waits for one fails with [`PoolError::Evicted`].
+    /// closes when its last tunnel ends. Who waits for one fails with [`PoolError::Evicted`], and failures are forgotten.
     pub fn evict(&self, key: &K) {
-        let waiters = self.shared.book().evict(key);
-        fail::<K, C>(waiters, || PoolError::Evicted);
+        let outcome = self.shared.book().evict(key, now());
+        self.shared.carry_out(outcome);
     }
 
-    /// Evicts all keys that `keep` does not want. `keep` must not use the pool.
+    /// Evicts all keys that `keep` does not want. `keep` must not use the pool. Cost: a look at each key.
     pub fn retain(&self, keep: impl FnMut(&K) -> bool) {
-        let waiters = self.shared.book().retain(keep);
-        fail::<K, C>(waiters, || PoolError::Evicted);
+        let outcome = self.shared.book().retain(keep, now());
+        self.shared.carry_out(outcome);
     }
 
-    /// Opens no more tunnels, for good, and lets go of all connections: each closes when its last tunnel ends. Who waits
-    /// fails with [`PoolError::Draining`].
-    pub fn drain(&self) {
-        let waiters = self.shared.book().drain();
-        fail::<K, C>(waiters, || PoolError::Draining);
+    /// Lets go of the connections of the keys for which `is_stale`, since what they were made with has been replaced,
+    /// a certificate for instance: nothing new is sent on them, and each closes when its last tunnel ends. Who waits
+    /// gets a new one. `is_stale` must not use the pool. Cost: a look at each key.
+    pub fn retire(&self, is_stale: impl FnMut(&K) -> bool) {
+        let outcome = self.shared.book().retire(is_stale, now());
+        self.shared.carry_out(outcome);
     }
 
-    /// How many connections the pool holds. Cost: a look at each key.
-    pub fn connections(&self) -> usize {
-        self.shared.book().connections()
+    /// Opens no more tunnels, for good, and lets go of all connections: each closes, with GOAWAY, when its last tunnel
+    /// ends, and is dropped at `deadline`. Who waits fails with [`PoolError::Draining`].
+    ///
+    /// All this happens whether the future is polled or not. It resolves once no connection is left. A second drain can
+    /// bring the deadline forward.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe.
+    pub fn drain(&self, deadline: Instant) -> impl Future<Output = ()> + Send + use<K, C> {
+        let outcome = self.shared.book().drain(now());
+        self.shared.drain.begin(deadline);
+        self.shared.carry_out(outcome);
+        let drain = Arc::clone(&self.shared.drain);
+        async move { drain.finished().await }
+    }
+
+    /// How much there is of everything. Cost: nothing worth mentioning.
+    pub fn status(&self) -> PoolStatus {
+        self.shared.book().status()
     }
 
     async fn open(&self, key: K, request: ConnectRequest) -> Result<Tunnel, PoolError<C::Error>> {
-        let limit = self.shared.config.response_timeout;
         let mut unsent = 0;
-        let mut avoid = None;
+        let mut unprocessed: Option<(ConnectionId, ConnectError)> = None;
         loop {
-            let (connection, permit) = self.place(&key, avoid).await?;
-            let opening = match connection.send.open(&request, permit) {
-                Ok(opening) => opening,
+            let avoid = unprocessed.as_ref().map(|(id, _)| *id);
+            let reservation = match self.place(&key, avoid).await {
+                Ok(reservation) => reservation,
+                Err(error) => {
+                    return Err(match (error, unprocessed) {
+                        // There is no other place to try.
+                        (PoolError::Exhausted, Some((_, first))) => PoolError::Connect(first),
+                        (error, _) => error,
+                    });
+                }
+            };
+            let id = reservation.id();
+            let started = match reservation.start(&request) {
+                Ok(started) => started,
                 Err(error) => {
                     unsent += 1;
                     if !error.is_retryable() || unsent == MAX_UNSENT {
                         return Err(PoolError::Connect(error));
                     }
-                    self.shared.closed(&key, connection.id);
                     continue;
                 }
             };
-            let answer =
-                timeout(limit, opening).await.map_err(|_elapsed| PoolError::ResponseTimeout(limit))?;
-            // Settings come before any answer. A peer that takes one tunnel is told from one that has not said so yet
-            // only by this.
-            if !connection.answered.load(Ordering::Relaxed)
-                && !connection.answered.swap(true, Ordering::Relaxed)
-            {
-                self.shared.limited(&key, connection.id, connection.send.peer_limit());
+            match started.answer().await {
+                Err(PoolError::Connect(error)) if error.is_retryable() && avoid.is_none() => {
+                    unprocessed = Some((id, error));
+                }
+                result => return result,
             }
-            let error = match answer {
-                Ok(tunnel) => return Ok(tunnel),
-                Err(error) => error,
-            };
-            if matches!(error, ConnectError::GoAway(_) | ConnectError::Lost(_)) {
-                self.shared.closed(&key, connection.id);
-            }
-            if !error.is_retryable() || avoid.is_some() {
-                return Err(PoolError::Connect(error));
-            }
-            avoid = Some(connection.id);
         }
     }
 
+    async fn place_for(&self, key: K) -> Result<Reservation<K, C>, PoolError<C::Error>> {
+        self.place(&key, None).await
+    }
+
     /// Finds a place on a connection, waiting for one to be dialled or to become free.
-    async fn place(&self, key: &K, avoid: Option<ConnectionId>) -> Result<Place<K, C>, PoolError<C::Error>> {
-        let (ticket, dial, receiver) = {
-            let mut book = self.shared.book();
-            if let Some(connection) = book.checkout(key, avoid) {
-                return Ok(place(connection));
-            }
-            let (sender, receiver) = oneshot::channel();
-            let (ticket, dial) = book.wait(key, avoid, sender).map_err(|refusal| match refusal {
-                WaitRefusal::Busy => PoolError::Busy,
-                WaitRefusal::Draining => PoolError::Draining,
-            })?;
-            (ticket, dial, receiver)
-        };
-        let waiting = Waiting { pool: self, key, ticket };
-        if let Some(id) = dial {
-            self.shared.dial(key.clone(), id);
+    async fn place(
+        &self,
+        key: &K,
+        avoid: Option<ConnectionId>,
+    ) -> Result<Reservation<K, C>, PoolError<C::Error>> {
+        if let Some(reservation) = self.checkout(key, avoid) {
+            return Ok(reservation);
         }
+        let (sender, mut receiver) = oneshot::channel();
+        let (ticket, outcome) = self.shared.book().wait(key, avoid, sender, now());
+        self.shared.carry_out(outcome);
+        if let Ok(result) = receiver.try_recv() {
+            return result.map(Reservation::new);
+        }
+        let waiting = Waiting { pool: self, key, ticket };
         let limit = self.shared.config.connect_timeout;
         let result = match timeout(limit, receiver).await {
-            Ok(Ok(result)) => result,
-            Ok(Err(_dropped)) => Err(PoolError::Aborted),
+            Ok(Ok(result)) => result.map(Reservation::new),
+            Ok(Err(_dropped)) => Err(PoolError::Dial(DialError::Aborted)),
             Err(_elapsed) => Err(PoolError::ConnectTimeout(limit)),
         };
         drop(waiting);
         result
+    }
+
+    fn checkout(&self, key: &K, avoid: Option<ConnectionId>) -> Option<Reservation<K, C>> {
+        let mut book = self.shared.book();
+        let (connection, is_busy) = book.checkout(key, avoid)?;
+        let relief = if is_busy { book.plan_relief(key, now()) } else { None };
+        drop(book);
+        if let Some(id) = relief {
+            self.shared.dial(key.clone(), id);
+        }
+        Some(Reservation::new(place(connection)))
     }
 }
 
@@ -193,15 +282,33 @@ impl<K, C: Service<K>> fmt::Debug for Pool<K, C> {
 }
 
 /// Someone in the queue, who leaves it when dropped.
-struct Waiting<'a, K: Clone + Eq + Hash, C: Service<K>> {
+struct Waiting<'a, K, C>
+where
+    K: Clone + Eq + Hash + Send + Sync + 'static,
+    C: Service<K> + Clone + Send + 'static,
+    C::Response: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    C::Error: Send + Sync + 'static,
+    C::Future: Send,
+{
     pool: &'a Pool<K, C>,
     key: &'a K,
     ticket: Ticket,
 }
 
-impl<K: Clone + Eq + Hash, C: Service<K>> Drop for Waiting<'_, K, C> {
+impl<K, C> Drop for Waiting<'_, K, C>
+where
+    K: Clone + Eq + Hash + Send + Sync + 'static,
+    C: Service<K> + Clone + Send + 'static,
+    C::Response: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    C::Error: Send + Sync + 'static,
+    C::Future: Send,
+{
     fn drop(&mut self) {
-        self.pool.shared.book().cancel(self.key, self.ticket);
+        let shared = &self.pool.shared;
+        let cancelled = shared.book().cancel(self.key, self.ticket, now());
+        if let Some((_, outcome)) = cancelled {
+            shared.carry_out(outcome);
+        }
     }
 }
 

@@ -1,6 +1,10 @@
 use std::{
     hash::Hash,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak, atomic::AtomicBool},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError, Weak,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
 };
 
 use tokio::{
@@ -11,20 +15,22 @@ use tokio::{
 use tower_service::Service;
 
 use super::{
-    PoolError,
-    book::{Book, ConnectionId, Outcome},
+    DialError, PoolError,
+    book::{Book, ConnectionId, Load, MeasureLoad, Outcome},
     builder::Config,
     connection,
-    error::DialFailure,
+    drain::Drain,
 };
 use crate::{
     client::SendConnect,
+    proto::random,
     tunnel::{Permit, Release},
 };
 
 /// What a pool, its connections and their tasks share.
 pub(super) struct Shared<K, C: Service<K>> {
     pub(super) config: Config,
+    pub(super) drain: Arc<Drain>,
     connector: Mutex<C>,
     book: Mutex<PoolBook<K, C>>,
 }
@@ -36,6 +42,9 @@ pub(super) struct Pooled<K, C: Service<K>> {
     pub(super) send: SendConnect,
     /// Whether the peer has answered anything, so that its settings are known.
     pub(super) answered: AtomicBool,
+    /// Whether the peer left the last request unanswered, so that it may be dead.
+    pub(super) suspect: AtomicBool,
+    pub(super) response_timeout: Duration,
     pub(super) shared: Weak<Shared<K, C>>,
 }
 
@@ -45,7 +54,9 @@ pub(super) type Place<K, C> = (Arc<Pooled<K, C>>, Permit);
 /// Who waits for a place.
 pub(super) type Waiter<K, C> = oneshot::Sender<Result<Place<K, C>, PoolError<<C as Service<K>>::Error>>>;
 
-type PoolBook<K, C> = Book<K, Arc<Pooled<K, C>>, Waiter<K, C>>;
+type Failure<K, C> = DialError<<C as Service<K>>::Error>;
+type PoolBook<K, C> = Book<K, Arc<Pooled<K, C>>, Waiter<K, C>, Failure<K, C>>;
+type PoolOutcome<K, C> = Outcome<K, Arc<Pooled<K, C>>, Waiter<K, C>, Failure<K, C>>;
 
 impl<K, C> Shared<K, C>
 where
@@ -53,12 +64,12 @@ where
     C: Service<K>,
 {
     pub(super) fn new(connector: C, config: Config) -> Self {
-        let book = Mutex::new(Book::new(config.limits));
-        Self { config, connector: Mutex::new(connector), book }
+        let book = Mutex::new(Book::new(config.limits, random()));
+        Self { config, drain: Arc::new(Drain::new()), connector: Mutex::new(connector), book }
     }
 
-    /// The book, for as long as it takes to note something. Places and waiters are dropped only without it, since a
-    /// place that is dropped is noted.
+    /// The book, for as long as it takes to note something. Places, waiters and connections are dropped only without
+    /// it, since a place that is dropped is noted.
     pub(super) fn book(&self) -> MutexGuard<'_, PoolBook<K, C>> {
         self.book.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -73,39 +84,59 @@ where
     C::Future: Send,
 {
     /// Does what the book decided.
-    pub(super) fn carry_out(self: &Arc<Self>, key: &K, outcome: Outcome<Arc<Pooled<K, C>>, Waiter<K, C>>) {
-        for id in outcome.dials {
-            self.dial(key.clone(), id);
+    pub(super) fn carry_out(self: &Arc<Self>, outcome: PoolOutcome<K, C>) {
+        for (key, id) in outcome.dials {
+            self.dial(key, id);
         }
         for (waiter, connection) in outcome.grants {
             // If nobody waits any more, the place is given back as it is dropped.
             let _ = waiter.send(Ok(place(connection)));
+        }
+        for (waiter, refusal) in outcome.refusals {
+            // Whoever does not listen has given up.
+            let _ = waiter.send(Err(PoolError::refused(refusal, now())));
         }
     }
 
     /// Starts a dial that the book has planned.
     pub(super) fn dial(self: &Arc<Self>, key: K, id: ConnectionId) {
         let connector = self.connector.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let registration = connection::Registration::new(Arc::downgrade(self), key, id);
+        let registration = connection::Registration::new(self, key, id);
         (self.config.spawn)(Box::pin(connection::run(registration, connector, self.config.clone())));
     }
 
     /// A dial came to nothing.
-    pub(super) fn dial_failed(&self, key: &K, id: ConnectionId, failure: &DialFailure<C::Error>) {
-        let waiters = self.book().handle_dial_failed(key, id);
-        fail(waiters, || failure.to_error());
+    pub(super) fn dial_failed(self: &Arc<Self>, key: &K, id: ConnectionId, failure: Failure<K, C>) {
+        let (outcome, forget_at) = self.book().handle_dial_failed(key, id, failure, now());
+        if let Some(forget_at) = forget_at {
+            let forget = connection::forget_failure(Arc::downgrade(self), key.clone(), forget_at);
+            (self.config.spawn)(Box::pin(forget));
+        }
+        self.carry_out(outcome);
     }
 
-    /// A connection takes no more tunnels.
+    /// A connection turned out to take no more tunnels.
+    pub(super) fn unusable(self: &Arc<Self>, key: &K, id: ConnectionId) {
+        let outcome = self.book().handle_unusable(key, id, now());
+        self.carry_out(outcome);
+    }
+
+    /// A connection is over.
     pub(super) fn closed(self: &Arc<Self>, key: &K, id: ConnectionId) {
-        let outcome = self.book().handle_closed(key, id);
-        self.carry_out(key, outcome);
+        let outcome = self.book().handle_closed(key, id, now());
+        self.carry_out(outcome);
     }
 
     /// A connection's peer said how many tunnels it takes.
     pub(super) fn limited(self: &Arc<Self>, key: &K, id: ConnectionId, limit: usize) {
-        let outcome = self.book().handle_limit(key, id, limit);
-        self.carry_out(key, outcome);
+        let outcome = self.book().handle_limit(key, id, limit, now());
+        self.carry_out(outcome);
+    }
+
+    /// A connection is less loaded than it was.
+    pub(super) fn relieved(self: &Arc<Self>, key: &K) {
+        let outcome = self.book().handle_relief(key, now());
+        self.carry_out(outcome);
     }
 }
 
@@ -119,11 +150,14 @@ where
     (connection, permit)
 }
 
-/// Tells all who wait that it is in vain.
-pub(super) fn fail<K, C: Service<K>>(waiters: Vec<Waiter<K, C>>, error: impl Fn() -> PoolError<C::Error>) {
-    for waiter in waiters {
-        // Whoever does not listen has given up.
-        let _ = waiter.send(Err(error()));
+/// The time as the book takes it; tokio's, which tests pause.
+pub(super) fn now() -> std::time::Instant {
+    Instant::now().into_std()
+}
+
+impl<K, C: Service<K>> MeasureLoad for Arc<Pooled<K, C>> {
+    fn load(&self) -> Load {
+        if self.suspect.load(Ordering::Relaxed) { Load::Stalled } else { Load::Free }
     }
 }
 
@@ -137,7 +171,7 @@ where
 {
     fn release(&self) {
         let Some(shared) = self.shared.upgrade() else { return };
-        let outcome = shared.book().handle_released(&self.key, self.id, Instant::now().into_std());
-        shared.carry_out(&self.key, outcome);
+        let outcome = shared.book().handle_released(&self.key, self.id, now());
+        shared.carry_out(outcome);
     }
 }

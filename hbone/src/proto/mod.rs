@@ -5,6 +5,7 @@ mod destination;
 mod forwarded;
 pub(crate) mod header;
 pub(crate) mod keepalive;
+mod random;
 mod refusal;
 mod request;
 mod reset_reason;
@@ -12,6 +13,7 @@ mod response;
 mod trace_parent;
 mod trace_state;
 
+pub(crate) use self::random::random;
 pub use self::{
     baggage::{Baggage, WorkloadKind},
     destination::{Destination, DestinationError, Host},

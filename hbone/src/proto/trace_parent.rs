@@ -1,9 +1,9 @@
-use std::{cell::Cell, collections::hash_map::RandomState, fmt, hash::BuildHasher, str::FromStr};
+use std::{fmt, str::FromStr};
 
 use http::{HeaderMap, HeaderValue};
 use thiserror::Error;
 
-use super::header;
+use super::{header, random};
 
 /// The `traceparent` of a connection (W3C Trace Context, version 00): ties together what different proxies log about it.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -111,18 +111,6 @@ fn hex(field: &str, digits: usize) -> Option<u128> {
         return None;
     }
     u128::from_str_radix(field, 16).ok()
-}
-
-/// The next 64 bits of a keyed hash over a counter, both per thread, with a key that the standard library draws from
-/// the system: no dependency, nothing shared, no system call.
-fn random() -> u64 {
-    thread_local! {
-        static STATE: (RandomState, Cell<u64>) = (RandomState::new(), Cell::new(0));
-    }
-    STATE.with(|(key, counter)| {
-        counter.set(counter.get().wrapping_add(1));
-        key.hash_one(counter.get())
-    })
 }
 
 #[cfg(test)]

@@ -127,7 +127,7 @@ async fn tunnel(
     trace: TraceParent,
 ) -> Result<Upstream, ConnectionError> {
     let config = context.tls.client(workload.identity(), &route.expected_peer).await?;
-    let key = UpstreamKey::new(source.ip(), workload, route.next_hop, config);
+    let key = UpstreamKey::new(source.ip(), workload, route, config);
     let request = ConnectRequest::new(route.authority.clone())
         .with_baggage(context.baggage.header(workload))
         .with_forwarded(forwarded(source, route.service.as_deref()))

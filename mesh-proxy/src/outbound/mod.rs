@@ -6,7 +6,7 @@ mod pool;
 use std::{net::SocketAddr, sync::Arc};
 
 pub(crate) use establish::{Established, Upstream, establish};
-pub(crate) use pool::{UpstreamPool, pool};
+pub(crate) use pool::{UpstreamPool, evict_on_change, pool};
 use tokio::net::TcpStream;
 
 use crate::{

@@ -12,10 +12,12 @@ use rustls::ClientConfig;
 use tower::Service;
 
 use crate::{
+    context::WorkerContext,
     error::ConnectionError,
+    route::HboneRoute,
     settings::Settings,
     socket::{DialError, DialSource, dial},
-    state::Workload,
+    state::{Snapshot, Workload},
     tls::{ClientStream, TlsContexts},
 };
 
@@ -31,25 +33,51 @@ pub(crate) struct UpstreamKey {
     next_hop: SocketAddr,
     source: IpAddr,
     workload: Arc<str>,
+    /// The workload that is dialled: an address may go from one to another.
+    upstream: Arc<str>,
     tls: Configuration,
     /// Whether the dial leaves from `source`: it does if that is the workload's own.
     bind_source: bool,
+    /// Whether `next_hop` is the upstream's own, rather than one that leads to it.
+    is_direct: bool,
 }
 
 impl UpstreamKey {
     pub(crate) fn new(
         source: IpAddr,
         workload: &Workload,
-        next_hop: SocketAddr,
+        route: &HboneRoute,
         tls: Arc<ClientConfig>,
     ) -> Self {
+        let (next_hop, upstream) = (route.next_hop, &route.workload);
         Self {
             next_hop,
             source,
             workload: Arc::clone(&workload.uid),
+            upstream: Arc::clone(&upstream.uid),
             tls: Configuration(tls),
             bind_source: workload.addresses.contains(&source) && source.is_ipv4() == next_hop.is_ipv4(),
+            is_direct: upstream.addresses.contains(&next_hop.ip()),
         }
+    }
+
+    /// Whether both ends are still where they were.
+    fn is_current(&self, snapshot: &Snapshot) -> bool {
+        let upstream = snapshot.workload(&self.upstream);
+        snapshot.workload(&self.workload).is_some()
+            && upstream
+                .is_some_and(|upstream| !self.is_direct || upstream.addresses.contains(&self.next_hop.ip()))
+    }
+}
+
+/// Evicts from a worker's pool what a change of state has removed: nothing is sent to the former holder of an address.
+///
+/// Ends with the state. Costs two look-ups per pooled key and change; changes that come meanwhile are taken together.
+pub(crate) async fn evict_on_change(context: Arc<WorkerContext>) {
+    let mut epoch = context.state.subscribe();
+    while epoch.changed().await.is_ok() {
+        let snapshot = context.state.load();
+        context.pool.retain(|key| key.is_current(&snapshot));
     }
 }
 
@@ -117,7 +145,9 @@ pub(crate) fn pool(settings: &Arc<Settings>, tls: &TlsContexts) -> UpstreamPool 
     let steps = settings.connect_timeout + settings.handshake_timeout * 2;
     pool::Builder::new()
         .max_tunnels(settings.max_tunnels_per_connection)
+        .max_total(settings.max_pooled_connections)
         .idle_timeout(settings.pool_idle_timeout)
+        .max_age(settings.pool_max_age)
         .connect_timeout(steps)
         .response_timeout(settings.response_timeout)
         .build(Dialer { settings: Arc::clone(settings), tls: tls.clone() })
@@ -130,10 +160,21 @@ pub(super) fn failure(error: PoolError<ConnectionError>) -> ConnectionError {
             Some(status) => ConnectionError::HttpStatus(status),
             None => ConnectionError::http2(error),
         },
+        PoolError::Backoff { cause, at, .. } => {
+            ConnectionError::Remembered { ago: at.elapsed(), source: Arc::new(dial_failure(cause)) }
+        }
         PoolError::ConnectTimeout(limit) => ConnectionError::Stalled { step: "connection setup", limit },
-        PoolError::Dial(error) => ConnectionError::Shared(error),
-        PoolError::Handshake(error) => ConnectionError::http2(error),
+        PoolError::Dial(error) => dial_failure(error),
         PoolError::ResponseTimeout(limit) => ConnectionError::Stalled { step: "answer to CONNECT", limit },
+        error => ConnectionError::Pool(Box::new(error)),
+    }
+}
+
+fn dial_failure(error: pool::DialError<ConnectionError>) -> ConnectionError {
+    match error {
+        pool::DialError::Connector(error) => ConnectionError::Shared(error),
+        pool::DialError::Handshake(error) => ConnectionError::http2(error),
+        pool::DialError::Timeout(limit) => ConnectionError::Stalled { step: "connection setup", limit },
         error => ConnectionError::Pool(Box::new(error)),
     }
 }
@@ -141,8 +182,10 @@ pub(super) fn failure(error: PoolError<ConnectionError>) -> ConnectionError {
 #[cfg(test)]
 mod tests {
     use mesh_identity::{ExpectedPeer, testing::Authority};
+    use mesh_policy::MissingPolicy;
 
     use super::*;
+    use crate::state::{Change, StateStore};
 
     const CART: &str = "spiffe://example.org/ns/shop/sa/cart";
 
@@ -158,20 +201,36 @@ mod tests {
         tls.client(&CART.parse().unwrap(), &peers).await.unwrap()
     }
 
+    fn route_to(next_hop: &str, upstream: &Arc<Workload>) -> HboneRoute {
+        let next_hop: SocketAddr = next_hop.parse().unwrap();
+        HboneRoute {
+            next_hop,
+            authority: next_hop.into(),
+            workload: Arc::clone(upstream),
+            service: None,
+            expected_peer: ExpectedPeer::exact([CART.parse().unwrap()]),
+            via_waypoint: false,
+        }
+    }
+
     /// hbone#68, routing#52
     #[tokio::test]
     async fn two_pods_with_one_service_account_never_share_a_connection() {
         let (one, other): (IpAddr, IpAddr) = ("192.0.2.1".parse().unwrap(), "192.0.2.2".parse().unwrap());
-        let next_hop = "192.0.2.9:15008".parse().unwrap();
+        let upstream = Arc::new(cart("upstream-0", "192.0.2.9".parse().unwrap()));
         let authority = Authority::new("example.org");
         let tls = TlsContexts::for_tests(Arc::new(authority.store([CART])));
-        let key = |source, pod: &str, config| UpstreamKey::new(source, &cart(pod, source), next_hop, config);
+        let route = route_to("192.0.2.9:15008", &upstream);
+        let key = |source, pod: &str, config| UpstreamKey::new(source, &cart(pod, source), &route, config);
 
         let first = key(one, "cart-0", config(&tls).await);
         assert_eq!(first, key(one, "cart-0", config(&tls).await));
         assert_ne!(first, key(other, "cart-1", config(&tls).await));
         // An address that went from one pod to another does not bring the old one's connections along.
         assert_ne!(first, key(one, "cart-1", config(&tls).await));
+        let successor = Arc::new(cart("upstream-1", "192.0.2.9".parse().unwrap()));
+        let later = route_to("192.0.2.9:15008", &successor);
+        assert_ne!(first, UpstreamKey::new(one, &cart("cart-0", one), &later, config(&tls).await));
     }
 
     /// hbone#74
@@ -182,10 +241,35 @@ mod tests {
         let store = authority.store([CART]);
         let tls = TlsContexts::for_tests(Arc::new(store.clone()));
         let workload = cart("cart-0", source);
-        let next_hop = "192.0.2.9:15008".parse().unwrap();
-        let before = UpstreamKey::new(source, &workload, next_hop, config(&tls).await);
+        let route = route_to("192.0.2.9:15008", &Arc::new(cart("upstream-0", "192.0.2.9".parse().unwrap())));
+        let before = UpstreamKey::new(source, &workload, &route, config(&tls).await);
         store.insert(authority.svid(CART));
-        assert_ne!(before, UpstreamKey::new(source, &workload, next_hop, config(&tls).await));
+        assert_ne!(before, UpstreamKey::new(source, &workload, &route, config(&tls).await));
+    }
+
+    #[tokio::test]
+    async fn a_key_is_current_while_both_ends_are_where_they_were() {
+        let source: IpAddr = "192.0.2.1".parse().unwrap();
+        let state = StateStore::new(None, MissingPolicy::default());
+        let (own, upstream) = (cart("cart-0", source), cart("upstream-0", "192.0.2.9".parse().unwrap()));
+        let upsert = |workload: &Workload| Change::UpsertWorkload(Arc::new(workload.clone()));
+        state.apply([upsert(&own), upsert(&upstream)]);
+        let tls = TlsContexts::for_tests(Arc::new(Authority::new("example.org").store([CART])));
+        let upstream = Arc::new(upstream);
+        let key = |next_hop, config| UpstreamKey::new(source, &own, &route_to(next_hop, &upstream), config);
+        let direct = key("192.0.2.9:15008", config(&tls).await);
+        // Dialled by an address that leads to it.
+        let indirect = key("192.0.2.77:15008", config(&tls).await);
+        assert!(direct.is_current(&state.load()) && indirect.is_current(&state.load()));
+
+        let mut moved = Workload::clone(&upstream);
+        moved.addresses = vec!["192.0.2.10".parse().unwrap()];
+        state.apply([upsert(&moved)]);
+        assert!(!direct.is_current(&state.load()) && indirect.is_current(&state.load()));
+        state.apply([upsert(&upstream), Change::RemoveWorkload(Arc::clone(&own.uid))]);
+        assert!(!direct.is_current(&state.load()));
+        state.apply([upsert(&own), Change::RemoveWorkload(Arc::clone(&upstream.uid))]);
+        assert!(!direct.is_current(&state.load()) && !indirect.is_current(&state.load()));
     }
 
     #[test]
@@ -193,6 +277,11 @@ mod tests {
         let limit = std::time::Duration::from_secs(10);
         assert!(matches!(failure(PoolError::ResponseTimeout(limit)), ConnectionError::Stalled { .. }));
         let denied = Arc::new(ConnectionError::Denied { reason: String::new() });
-        assert!(matches!(failure(PoolError::Dial(denied)), ConnectionError::Shared(_)));
+        let dial = pool::DialError::Connector(denied);
+        assert!(matches!(failure(PoolError::Dial(dial.clone())), ConnectionError::Shared(_)));
+        let at = std::time::Instant::now();
+        let error = failure(PoolError::Backoff { cause: dial, at, retry_in: limit });
+        assert!(matches!(error, ConnectionError::Remembered { .. }));
+        assert_eq!(error.flag(), crate::telemetry::ResponseFlag::Deny);
     }
 }

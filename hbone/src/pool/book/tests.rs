@@ -1,407 +1,568 @@
-use proptest::prelude::*;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU8, Ordering},
+    },
+    time::Duration,
+};
 
 use super::*;
 
-type TestBook = Book<&'static str, u64, u32>;
+/// A connection whose load a test sets.
+#[derive(Clone, Debug)]
+pub(super) struct TestConnection {
+    pub(super) id: ConnectionId,
+    load: Arc<AtomicU8>,
+}
 
-const LIMITS: Limits = Limits { tunnels: 3, connections: 2, waiters: 20 };
-const TIMEOUT: Duration = Duration::from_secs(300);
+impl TestConnection {
+    pub(super) fn new(id: ConnectionId) -> Self {
+        Self { id, load: Arc::default() }
+    }
+
+    pub(super) fn set(&self, load: Load) {
+        self.load.store(load as u8, Ordering::Relaxed);
+    }
+}
+
+impl MeasureLoad for TestConnection {
+    fn load(&self) -> Load {
+        [Load::Free, Load::Busy, Load::Stalled][usize::from(self.load.load(Ordering::Relaxed))]
+    }
+}
+
+pub(super) type TestBook = Book<&'static str, TestConnection, u32, &'static str>;
+type TestOutcome = Outcome<&'static str, TestConnection, u32, &'static str>;
+
+pub(super) const TIMEOUT: Duration = Duration::from_secs(300);
+pub(super) const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
 const KEY: &str = "key";
 
-fn book() -> TestBook {
-    Book::new(LIMITS)
+pub(super) const fn limits() -> Limits {
+    Limits {
+        tunnels: 3,
+        connections: 2,
+        relief: 2,
+        total: 100,
+        waiters: 20,
+        sharing: Sharing::Fill,
+        idle_timeout: TIMEOUT,
+        max_age: None,
+        backoff: BACKOFF,
+    }
 }
 
-/// Waits and expects a dial.
-fn wait_dialling(book: &mut TestBook, waiter: u32) -> ConnectionId {
-    book.wait(&KEY, None, waiter).unwrap().1.expect("a dial")
+/// A book with a clock of its own, most of whose tests use one key.
+struct Desk {
+    book: TestBook,
+    now: Instant,
+    connections: Vec<TestConnection>,
 }
 
-/// Opens a connection named like its id, granting it to those who wait.
-fn dialed(book: &mut TestBook, id: ConnectionId) -> Vec<(u32, u64)> {
-    book.handle_dialed(&KEY, id, id.0, Instant::now()).expect("wanted").grants
+impl Desk {
+    fn new() -> Self {
+        Self::with(limits())
+    }
+
+    fn with(limits: Limits) -> Self {
+        Self { book: Book::new(limits, 7), now: Instant::now(), connections: Vec::new() }
+    }
+
+    fn wait(&mut self, waiter: u32) -> TestOutcome {
+        self.book.wait(&KEY, None, waiter, self.now).1
+    }
+
+    /// Waits, and expects a dial.
+    fn dial(&mut self, waiter: u32) -> ConnectionId {
+        self.dial_for(KEY, waiter)
+    }
+
+    fn dial_for(&mut self, key: &'static str, waiter: u32) -> ConnectionId {
+        let outcome = self.book.wait(&key, None, waiter, self.now).1;
+        assert!(outcome.refusals.is_empty(), "{outcome:?}");
+        assert_eq!(outcome.dials.len(), 1, "{outcome:?}");
+        outcome.dials[0].1
+    }
+
+    fn dialed(&mut self, id: ConnectionId) -> Vec<(u32, ConnectionId)> {
+        self.dialed_for(KEY, id)
+    }
+
+    fn dialed_for(&mut self, key: &'static str, id: ConnectionId) -> Vec<(u32, ConnectionId)> {
+        let connection = TestConnection::new(id);
+        self.connections.push(connection.clone());
+        let (is_wanted, outcome) = self.book.handle_dialed(&key, id, connection, self.now);
+        assert!(is_wanted);
+        grants(&outcome)
+    }
+
+    fn limit(&mut self, id: ConnectionId, limit: usize) -> TestOutcome {
+        self.book.handle_limit(&KEY, id, limit, self.now)
+    }
+
+    /// A connection with one tunnel, whose peer takes `limit`.
+    fn open(&mut self, limit: usize) -> ConnectionId {
+        self.open_for(KEY, limit)
+    }
+
+    fn open_for(&mut self, key: &'static str, limit: usize) -> ConnectionId {
+        let id = self.dial_for(key, 0);
+        assert_eq!(self.dialed_for(key, id), [(0, id)]);
+        let _ = self.book.handle_limit(&key, id, limit, self.now);
+        id
+    }
+
+    fn checkout(&mut self) -> Option<ConnectionId> {
+        self.book.checkout(&KEY, None).map(|(connection, _)| connection.id)
+    }
+
+    fn release(&mut self, id: ConnectionId) -> TestOutcome {
+        self.book.handle_released(&KEY, id, self.now)
+    }
+
+    fn fail(&mut self, id: ConnectionId) -> TestOutcome {
+        self.book.handle_dial_failed(&KEY, id, "cause", self.now).0
+    }
+
+    fn timer(&mut self, id: ConnectionId) -> NextCheck {
+        self.book.handle_timer(&KEY, id, self.now).0
+    }
+
+    fn set(&self, id: ConnectionId, load: Load) {
+        self.connections.iter().find(|connection| connection.id == id).unwrap().set(load);
+    }
+}
+
+fn grants(outcome: &TestOutcome) -> Vec<(u32, ConnectionId)> {
+    outcome.grants.iter().map(|(waiter, connection)| (*waiter, connection.id)).collect()
+}
+
+fn refused(outcome: &TestOutcome, expected: fn(&Refusal<&'static str>) -> bool) -> Vec<u32> {
+    assert!(outcome.refusals.iter().all(|(_, refusal)| expected(refusal)), "{outcome:?}");
+    outcome.refusals.iter().map(|(waiter, _)| *waiter).collect()
 }
 
 // hbone#67
 #[test]
 fn those_who_come_together_share_one_dial() {
-    let mut book = book();
-    let id = wait_dialling(&mut book, 1);
-    assert_eq!(book.wait(&KEY, None, 2).unwrap().1, None);
-    assert_eq!(book.wait(&KEY, None, 3).unwrap().1, None);
-    assert_eq!(dialed(&mut book, id), [(1, id.0)], "one until the limit is known");
-    let outcome = book.handle_limit(&KEY, id, 100);
-    assert_eq!(outcome.grants, [(2, id.0), (3, id.0)]);
+    let mut desk = Desk::new();
+    let id = desk.dial(1);
+    assert!(desk.wait(2).dials.is_empty() && desk.wait(3).dials.is_empty());
+    assert_eq!(desk.dialed(id), [(1, id)], "one until the limit is known");
+    let outcome = desk.limit(id, 100);
+    assert_eq!(grants(&outcome), [(2, id), (3, id)]);
     assert!(outcome.dials.is_empty());
-    assert_eq!(book.checkout(&KEY, None), None, "full");
+    assert_eq!(desk.checkout(), None, "full");
 }
 
 #[test]
 fn more_than_a_connection_takes_means_another_dial() {
-    let mut book = book();
-    let first = wait_dialling(&mut book, 1);
-    for waiter in 2..=3 {
-        assert_eq!(book.wait(&KEY, None, waiter).unwrap().1, None);
-    }
-    let second = wait_dialling(&mut book, 4);
-    assert_ne!(first, second);
+    let mut desk = Desk::new();
+    let first = desk.dial(1);
+    assert!(desk.wait(2).dials.is_empty() && desk.wait(3).dials.is_empty());
+    assert_ne!(desk.dial(4), first);
     for waiter in 5..=20 {
-        assert_eq!(book.wait(&KEY, None, waiter).unwrap().1, None, "as many connections as allowed");
+        let outcome = desk.wait(waiter);
+        assert!(outcome.dials.is_empty() && outcome.refusals.is_empty(), "as many connections as allowed");
     }
-    assert_eq!(book.wait(&KEY, None, 21), Err(WaitRefusal::Busy));
+    assert_eq!(refused(&desk.wait(21), |refusal| matches!(refusal, Refusal::Busy)), [21]);
 }
 
 // hbone#21
 #[test]
 fn limit_of_the_peer_counts_if_lower() {
-    let mut book = book();
-    let id = wait_dialling(&mut book, 1);
-    book.wait(&KEY, None, 2).unwrap();
-    book.wait(&KEY, None, 3).unwrap();
-    dialed(&mut book, id);
-    let outcome = book.handle_limit(&KEY, id, 2);
-    assert_eq!(outcome.grants, [(2, id.0)]);
+    let mut desk = Desk::new();
+    let id = desk.dial(1);
+    let _ = (desk.wait(2), desk.wait(3));
+    desk.dialed(id);
+    let outcome = desk.limit(id, 2);
+    assert_eq!(grants(&outcome), [(2, id)]);
     assert_eq!(outcome.dials.len(), 1, "for the third");
 }
 
 // hbone#22
 #[test]
 fn changed_limit_holds_at_once() {
-    let mut book = book();
-    let id = wait_dialling(&mut book, 1);
-    dialed(&mut book, id);
-    book.handle_limit(&KEY, id, 2);
-    assert_eq!(book.checkout(&KEY, None), Some(id.0));
-    assert_eq!(book.checkout(&KEY, None), None);
-    book.handle_limit(&KEY, id, 3);
-    assert_eq!(book.checkout(&KEY, None), Some(id.0));
-    book.handle_limit(&KEY, id, 0);
-    book.handle_released(&KEY, id, Instant::now());
-    assert_eq!(book.checkout(&KEY, None), None, "two too many");
+    let mut desk = Desk::new();
+    let id = desk.open(2);
+    assert_eq!(desk.checkout(), Some(id));
+    assert_eq!(desk.checkout(), None);
+    let _ = desk.limit(id, 3);
+    assert_eq!(desk.checkout(), Some(id));
+    let _ = (desk.limit(id, 0), desk.release(id));
+    assert_eq!(desk.checkout(), None, "two too many");
 }
 
 // hbone#69
 #[test]
 fn full_connection_is_used_again_when_a_tunnel_ends() {
-    let mut book = book();
-    let id = wait_dialling(&mut book, 1);
-    dialed(&mut book, id);
-    book.handle_limit(&KEY, id, 1);
-    wait_dialling(&mut book, 2);
-    let outcome = book.handle_released(&KEY, id, Instant::now());
-    assert_eq!(outcome.grants, [(2, id.0)]);
+    let mut desk = Desk::new();
+    let id = desk.open(1);
+    desk.dial(2);
+    assert_eq!(grants(&desk.release(id)), [(2, id)]);
 }
 
 // hbone#70
 #[test]
 fn failure_is_told_to_all_who_waited_for_it() {
-    let mut book = book();
-    let first = wait_dialling(&mut book, 1);
-    book.wait(&KEY, None, 2).unwrap();
-    assert_eq!(book.handle_dial_failed(&KEY, first), [1, 2]);
-    assert!(book.keys.is_empty());
+    let mut desk = Desk::new();
+    let first = desk.dial(1);
+    let _ = desk.wait(2);
+    let is_dial = |refusal: &Refusal<_>| matches!(refusal, Refusal::Dial("cause"));
+    assert_eq!(refused(&desk.fail(first), is_dial), [1, 2]);
+    assert!(desk.book.keys.is_empty());
 
-    let first = wait_dialling(&mut book, 1);
-    book.wait(&KEY, None, 2).unwrap();
-    book.wait(&KEY, None, 3).unwrap();
-    let second = wait_dialling(&mut book, 4);
-    assert_eq!(book.handle_dial_failed(&KEY, first), [1], "the others have the second dial");
-    assert_eq!(book.handle_dial_failed(&KEY, second), [2, 3, 4]);
+    desk.now += BACKOFF.1;
+    let first = desk.dial(1);
+    let _ = (desk.wait(2), desk.wait(3));
+    let second = desk.dial(4);
+    assert_eq!(refused(&desk.fail(first), is_dial), [1], "the others have the second dial");
+    assert_eq!(refused(&desk.fail(second), is_dial), [2, 3, 4]);
+}
+
+#[test]
+fn key_that_failed_is_left_alone_and_tells_why() {
+    let mut desk = Desk::new();
+    let first = desk.dial(1);
+    let failed_at = desk.now;
+    let _ = desk.fail(first);
+    desk.now += Duration::from_millis(10);
+    let outcome = desk.wait(2);
+    let [(2, Refusal::Backoff(failure))] = &outcome.refusals[..] else { panic!("{outcome:?}") };
+    assert_eq!((failure.cause, failure.at), ("cause", failed_at));
+    let retry_at = failure.retry_at;
+    assert!(retry_at >= failed_at + BACKOFF.0 / 2 && retry_at <= failed_at + BACKOFF.0);
+    desk.dial_for("other", 3);
+
+    desk.now = retry_at;
+    let second = desk.dial(4);
+    assert_eq!(desk.dialed(second), [(4, second)]);
+    assert_eq!(desk.book.status().failing, 0, "a success forgets");
+}
+
+#[test]
+fn failure_leaves_busy_connections_in_use() {
+    let mut desk = Desk::new();
+    let first = desk.open(3);
+    desk.set(first, Load::Stalled);
+    let second = desk.dial(2);
+    assert_eq!(grants(&desk.fail(second)), [(2, first)], "better than none");
+    assert_eq!(grants(&desk.wait(3)), [(3, first)], "no dial is due");
 }
 
 // hbone#75
 #[test]
 fn whoever_gives_up_disturbs_nobody() {
-    let mut book = book();
-    let (ticket, dial) = book.wait(&KEY, None, 1).unwrap();
-    book.wait(&KEY, None, 2).unwrap();
-    book.cancel(&KEY, ticket);
-    assert_eq!(dialed(&mut book, dial.unwrap()), [(2, dial.unwrap().0)]);
+    let mut desk = Desk::new();
+    let (ticket, outcome) = desk.book.wait(&KEY, None, 1, desk.now);
+    let _ = desk.wait(2);
+    assert_eq!(desk.book.cancel(&KEY, ticket, desk.now).unwrap().0, 1);
+    let id = outcome.dials[0].1;
+    assert_eq!(desk.dialed(id), [(2, id)]);
 
-    let (ticket, dial) = book.wait(&"other", None, 3).unwrap();
-    book.cancel(&"other", ticket);
-    let outcome = book.handle_dialed(&"other", dial.unwrap(), 9, Instant::now()).unwrap();
-    assert!(outcome.grants.is_empty());
-    assert_eq!(book.checkout(&"other", None), Some(9), "there for the next");
+    let (ticket, outcome) = desk.book.wait(&"other", None, 3, desk.now);
+    assert_eq!(desk.book.cancel(&"other", ticket, desk.now).unwrap().0, 3);
+    let id = outcome.dials[0].1;
+    assert!(desk.dialed_for("other", id).is_empty());
+    let (connection, _) = desk.book.checkout(&"other", None).expect("there for the next");
+    assert_eq!(connection.id, id);
 }
 
+// hbone#63
 #[test]
 fn avoided_connection_is_not_handed_out() {
-    let mut book = book();
-    let first = wait_dialling(&mut book, 1);
-    dialed(&mut book, first);
-    book.handle_limit(&KEY, first, 3);
-    assert_eq!(book.checkout(&KEY, Some(first)), None);
-    let (_, dial) = book.wait(&KEY, Some(first), 2).unwrap();
-    let second = dial.unwrap();
-    book.wait(&KEY, None, 3).unwrap();
-    assert_eq!(book.handle_released(&KEY, first, Instant::now()).grants, [(3, first.0)]);
-    assert_eq!(dialed(&mut book, second), [(2, second.0)]);
+    let mut desk = Desk::new();
+    let first = desk.open(3);
+    assert!(desk.book.checkout(&KEY, Some(first)).is_none());
+    let outcome = desk.book.wait(&KEY, Some(first), 2, desk.now).1;
+    let second = outcome.dials[0].1;
+    assert_eq!(grants(&desk.wait(3)), [(3, first)]);
+    assert_eq!(desk.dialed(second), [(2, second)]);
 }
 
 #[test]
 fn avoided_connection_is_not_counted_on() {
-    let mut book = book();
-    let first = wait_dialling(&mut book, 1);
-    dialed(&mut book, first);
-    book.handle_limit(&KEY, first, 1);
-    let second = wait_dialling(&mut book, 2);
-    dialed(&mut book, second);
-    book.handle_closed(&KEY, first);
-    book.handle_released(&KEY, second, Instant::now());
+    let mut desk = Desk::new();
+    let first = desk.open(1);
+    let second = desk.dial(2);
+    desk.dialed(second);
+    let _ = (desk.book.handle_closed(&KEY, first, desk.now), desk.release(second));
     // Free, but not for this one, who needs another even if nobody else takes it.
-    assert!(book.wait(&KEY, Some(second), 3).unwrap().1.is_some());
+    assert_eq!(desk.book.wait(&KEY, Some(second), 3, desk.now).1.dials.len(), 1);
+}
+
+#[test]
+fn whoever_avoids_the_only_connection_allowed_is_refused() {
+    let mut desk = Desk::with(Limits { connections: 1, ..limits() });
+    let first = desk.open(3);
+    let outcome = desk.book.wait(&KEY, Some(first), 2, desk.now).1;
+    assert_eq!(refused(&outcome, |refusal| matches!(refusal, Refusal::Exhausted)), [2]);
 }
 
 // hbone#73
 #[test]
 fn closed_connection_is_replaced_for_those_who_wait() {
-    let mut book = book();
-    let first = wait_dialling(&mut book, 1);
-    dialed(&mut book, first);
-    book.handle_limit(&KEY, first, 1);
-    let second = wait_dialling(&mut book, 2);
-    dialed(&mut book, second);
-    book.handle_limit(&KEY, second, 1);
-    assert_eq!(book.wait(&KEY, None, 3).unwrap().1, None, "no further connection allowed");
-    assert_eq!(book.handle_closed(&KEY, first).dials.len(), 1);
-    assert!(book.handle_released(&KEY, first, Instant::now()).grants.is_empty(), "no longer in the book");
+    let mut desk = Desk::new();
+    let first = desk.open(1);
+    let second = desk.dial(2);
+    desk.dialed(second);
+    let _ = desk.limit(second, 1);
+    assert!(desk.wait(3).dials.is_empty(), "no further connection allowed");
+    assert_eq!(desk.book.handle_closed(&KEY, first, desk.now).dials.len(), 1);
+    assert!(desk.release(first).grants.is_empty(), "no longer in the book");
 }
 
 // hbone#71
 #[test]
-fn idle_connection_expires_after_its_last_tunnel() {
-    let mut book = book();
-    let start = Instant::now();
-    let id = wait_dialling(&mut book, 1);
-    book.handle_dialed(&KEY, id, 1, start);
-    let later = start + TIMEOUT;
-    assert_eq!(book.handle_idle_check(&KEY, id, TIMEOUT, later), Idle::CheckAt(later + TIMEOUT), "in use");
-    let ended = later + TIMEOUT / 2;
-    book.handle_released(&KEY, id, ended);
-    let check = later + TIMEOUT;
-    assert_eq!(book.handle_idle_check(&KEY, id, TIMEOUT, check), Idle::CheckAt(ended + TIMEOUT));
-    assert_eq!(book.handle_idle_check(&KEY, id, TIMEOUT, ended + TIMEOUT), Idle::Expired);
-    assert!(book.keys.is_empty());
-    assert_eq!(book.handle_idle_check(&KEY, id, TIMEOUT, ended + TIMEOUT), Idle::Expired);
+fn idle_connection_goes_after_its_last_tunnel() {
+    let mut desk = Desk::new();
+    let id = desk.open(1);
+    desk.now += TIMEOUT;
+    assert_eq!(desk.timer(id), NextCheck::At(desk.now + TIMEOUT), "in use");
+    desk.now += TIMEOUT / 2;
+    let ended = desk.now;
+    let _ = desk.release(id);
+    desk.now += TIMEOUT / 2;
+    assert_eq!(desk.timer(id), NextCheck::At(ended + TIMEOUT));
+    desk.now = ended + TIMEOUT;
+    assert_eq!(desk.timer(id), NextCheck::Never);
+    assert!(desk.book.keys.is_empty());
+    assert_eq!(desk.timer(id), NextCheck::Never);
 }
 
 #[test]
 fn idle_connection_stays_while_someone_waits() {
-    let mut book = book();
-    let start = Instant::now();
-    let (ticket, dial) = book.wait(&KEY, None, 1).unwrap();
-    let id = dial.unwrap();
-    book.cancel(&KEY, ticket);
-    book.handle_dialed(&KEY, id, 1, start);
-    book.wait(&KEY, Some(id), 2).unwrap();
-    let later = start + TIMEOUT;
-    assert_eq!(book.handle_idle_check(&KEY, id, TIMEOUT, later), Idle::CheckAt(later + TIMEOUT));
+    let mut desk = Desk::new();
+    let id = desk.open(1);
+    let _ = desk.release(id);
+    let _ = desk.book.wait(&KEY, Some(id), 2, desk.now);
+    desk.now += TIMEOUT;
+    assert_eq!(desk.timer(id), NextCheck::At(desk.now + TIMEOUT));
+}
+
+// hbone#74
+#[test]
+fn old_connection_takes_no_more_tunnels() {
+    let age = Duration::from_secs(1000);
+    let mut ends = Vec::new();
+    for seed in 0..20 {
+        let mut desk = Desk::with(Limits { max_age: Some(age), ..limits() });
+        desk.book = Book::new(desk.book.limits, seed);
+        let id = desk.open(3);
+        let start = desk.now;
+        let end = loop {
+            match desk.timer(id) {
+                NextCheck::At(next) => desk.now = next,
+                NextCheck::Never => break desk.now,
+            }
+        };
+        assert!(end >= start + age * 9 / 10 && end <= start + age * 11 / 10);
+        ends.push(end - start);
+        assert_eq!(desk.checkout(), None);
+        assert_eq!(desk.book.status().leaving, 1, "its tunnel lives on");
+        let _ = desk.release(id);
+        assert_eq!(desk.book.status(), PoolStatus::default());
+    }
+    ends.dedup();
+    assert!(ends.len() > 1, "not all at once");
+}
+
+// hbone#74
+#[test]
+fn retired_connections_and_dials_are_replaced_for_those_who_wait() {
+    let mut desk = Desk::new();
+    let first = desk.open(1);
+    let second = desk.dial(2);
+    desk.open_for("other", 3);
+    let outcome = desk.book.retire(|key| *key == KEY, desk.now);
+    let [(KEY, third)] = outcome.dials[..] else { panic!("{outcome:?}") };
+    assert_eq!(desk.book.status().leaving, 2);
+    assert!(!desk.book.handle_dialed(&KEY, second, TestConnection::new(second), desk.now).0);
+    assert!(desk.release(first).grants.is_empty());
+    assert_eq!(desk.dialed(third), [(2, third)]);
+    assert!(desk.book.checkout(&"other", None).is_some());
 }
 
 #[test]
-fn evicted_connections_and_dials_are_forgotten() {
-    let mut book = book();
-    let id = wait_dialling(&mut book, 1);
-    assert_eq!(book.evict(&KEY), [1]);
-    assert!(book.handle_dialed(&KEY, id, 1, Instant::now()).is_none());
-    assert!(book.evict(&KEY).is_empty());
+fn evicted_connections_dials_and_failures_are_forgotten() {
+    let mut desk = Desk::new();
+    let id = desk.dial(1);
+    let is_evicted = |refusal: &Refusal<_>| matches!(refusal, Refusal::Evicted);
+    assert_eq!(refused(&desk.book.evict(&KEY, desk.now), is_evicted), [1]);
+    assert!(!desk.book.handle_dialed(&KEY, id, TestConnection::new(id), desk.now).0);
+    assert!(desk.book.evict(&KEY, desk.now).refusals.is_empty());
+    assert_eq!(desk.book.status(), PoolStatus::default());
 
-    book.wait(&"other", None, 2).unwrap();
-    wait_dialling(&mut book, 3);
-    assert_eq!(book.retain(|key| *key == KEY), [2]);
-    assert_eq!(book.drain(), [3]);
-    assert_eq!(book.wait(&KEY, None, 4), Err(WaitRefusal::Draining));
-    assert_eq!(book.checkout(&KEY, None), None);
+    let id = desk.dial(2);
+    let _ = desk.fail(id);
+    let _ = desk.book.evict(&KEY, desk.now);
+    let id = desk.dial(3);
+    let _ = desk.fail(id);
+    let _ = desk.book.retain(|_| false, desk.now);
+    desk.dial(4);
+}
+
+#[test]
+fn drained_book_refuses_everybody() {
+    let mut desk = Desk::new();
+    let id = desk.open(1);
+    desk.dial(2);
+    let is_draining = |refusal: &Refusal<_>| matches!(refusal, Refusal::Draining);
+    assert_eq!(refused(&desk.book.drain(desk.now), is_draining), [2]);
+    assert_eq!(refused(&desk.wait(3), is_draining), [3]);
+    assert_eq!(desk.checkout(), None);
+    assert_eq!(desk.book.status().leaving, 2);
+    let _ = desk.release(id);
+    assert_eq!(desk.book.status().leaving, 1);
+}
+
+#[test]
+fn busy_connection_gets_a_sibling_without_anybody_waiting() {
+    let mut desk = Desk::with(Limits { tunnels: 10, ..limits() });
+    let first = desk.open(10);
+    assert!(!desk.book.checkout(&KEY, None).unwrap().1);
+    desk.set(first, Load::Busy);
+    assert!(desk.book.checkout(&KEY, None).unwrap().1, "served all the same");
+    let second = desk.book.plan_relief(&KEY, desk.now).unwrap();
+    assert_eq!(desk.book.plan_relief(&KEY, desk.now), None, "one is under way");
+    assert!(desk.dialed(second).is_empty());
+    let _ = desk.limit(second, 10);
+    assert_eq!(desk.checkout(), Some(second));
+    desk.set(second, Load::Busy);
+    assert_eq!(desk.checkout(), Some(first), "the older among equals");
+    assert_eq!(desk.book.plan_relief(&KEY, desk.now), None, "as many as allowed");
+}
+
+#[test]
+fn stalled_connection_is_waited_away_from() {
+    let mut desk = Desk::with(Limits { tunnels: 10, ..limits() });
+    let first = desk.open(10);
+    desk.set(first, Load::Stalled);
+    assert_eq!(desk.checkout(), None);
+    let second = desk.dial(2);
+    desk.set(first, Load::Free);
+    assert_eq!(grants(&desk.book.handle_relief(&KEY, desk.now)), [(2, first)], "it moves again");
+    desk.dialed(second);
+    let _ = desk.limit(second, 10);
+    desk.set(first, Load::Stalled);
+    assert_eq!(desk.checkout(), Some(second));
+    desk.set(second, Load::Stalled);
+    assert_eq!(grants(&desk.wait(3)), [(3, first)], "no further connection allowed");
+}
+
+#[test]
+fn total_is_kept_by_closing_what_has_been_idle_for_longest() {
+    let mut desk = Desk::with(Limits { total: 2, ..limits() });
+    let first = desk.open_for("first", 1);
+    let second = desk.open_for("second", 1);
+    for (key, id) in [("first", first), ("second", second)] {
+        desk.now += Duration::from_secs(1);
+        let _ = desk.book.handle_released(&key, id, desk.now);
+    }
+    let outcome = desk.book.wait(&KEY, None, 1, desk.now).1;
+    assert_eq!(outcome.dials.len(), 1);
+    assert_eq!(outcome.dropped[0].id, first);
+    assert!(desk.book.checkout(&"first", None).is_none());
+    assert!(desk.book.checkout(&"second", None).is_some());
+
+    let outcome = desk.book.wait(&"third", None, 2, desk.now).1;
+    assert_eq!(refused(&outcome, |refusal| matches!(refusal, Refusal::Exhausted)), [2], "none is idle");
+    assert!(!desk.book.keys.contains_key("third"));
+    let outcome = desk.book.wait(&"second", None, 3, desk.now).1;
+    assert!(outcome.refusals.is_empty() && outcome.dials.is_empty(), "there is a tunnel to wait for");
+}
+
+#[test]
+fn room_goes_to_those_who_wait_for_it() {
+    let mut desk = Desk::with(Limits { total: 2, ..limits() });
+    let other = desk.open_for("other", 1);
+    let id = desk.open(1);
+    assert!(desk.wait(2).dials.is_empty(), "no room, but a tunnel to wait for");
+    let outcome = desk.book.handle_released(&"other", other, desk.now);
+    let [(KEY, second)] = outcome.dials[..] else { panic!("{outcome:?}") };
+    assert_eq!(outcome.dropped[0].id, other);
+    assert_eq!(desk.dialed(second), [(2, second)]);
+
+    let _ = desk.limit(second, 1);
+    assert!(desk.book.wait(&KEY, None, 3, desk.now).1.dials.is_empty());
+    let _ = desk.book.evict(&KEY, desk.now);
+    assert!(desk.book.starved.is_empty());
+    let _ = (desk.release(id), desk.release(second));
+    assert_eq!(desk.book.status(), PoolStatus::default());
+}
+
+#[test]
+fn leaving_connections_count_until_their_last_tunnel_ends() {
+    let mut desk = Desk::with(Limits { total: 1, ..limits() });
+    let id = desk.open(2);
+    assert_eq!(desk.checkout(), Some(id));
+    let _ = desk.book.evict(&KEY, desk.now);
+    for tunnels in (0..2).rev() {
+        let outcome = desk.book.wait(&"other", None, 1, desk.now).1;
+        assert_eq!(refused(&outcome, |refusal| matches!(refusal, Refusal::Exhausted)), [1]);
+        let _ = desk.release(id);
+        assert_eq!(desk.book.status().leaving, usize::from(tunnels > 0));
+    }
+    desk.dial_for("other", 2);
+}
+
+// hbone#80
+#[test]
+fn spreading_gives_each_its_own_connection_and_then_takes_turns() {
+    let mut desk = Desk::with(Limits { sharing: Sharing::Spread, tunnels: 10, ..limits() });
+    let (first, second) = (desk.dial(1), desk.dial(2));
+    assert!(desk.wait(3).dials.is_empty(), "as many as allowed");
+    assert_eq!(desk.dialed(first), [(1, first)]);
+    assert_eq!(desk.dialed(second), [(2, second)]);
+    assert_eq!(grants(&desk.limit(first, 10)), [(3, first)]);
+    let _ = desk.limit(second, 10);
+    assert_eq!(desk.checkout(), Some(second), "the fewest tunnels");
+    for _ in 0..2 {
+        let _ = (desk.release(first), desk.release(second));
+    }
+    let turns: Vec<_> = (0..4)
+        .map(|_| {
+            let id = desk.checkout().unwrap();
+            let _ = desk.release(id);
+            id
+        })
+        .collect();
+    assert_eq!(turns, [first, second, first, second]);
+}
+
+// hbone#80
+#[test]
+fn spreading_falls_back_on_what_is_there() {
+    let mut desk = Desk::with(Limits { sharing: Sharing::Spread, tunnels: 10, ..limits() });
+    let first = desk.open(10);
+    let second = desk.dial(2);
+    assert_eq!(grants(&desk.fail(second)), [(2, first)]);
+    assert_eq!(grants(&desk.wait(3)), [(3, first)]);
 }
 
 // hbone#72
 #[test]
 fn memory_is_given_back_as_keys_go() {
-    let mut book: Book<u32, u32, u32> = Book::new(LIMITS);
-    let dials: Vec<_> = (0..10_000).map(|key| book.wait(&key, None, 0).unwrap().1.unwrap()).collect();
-    assert!(book.keys.capacity() >= 10_000);
-    for (key, dial) in (0..).zip(dials) {
-        book.handle_dial_failed(&key, dial);
-    }
-    assert!(book.keys.is_empty());
-    assert!(book.keys.capacity() <= MIN_CAPACITY);
-}
-
-/// What can happen to a pool, as indices into what there is at the time.
-#[derive(Clone, Debug)]
-enum Event {
-    Want { avoid: Option<usize> },
-    GiveUp(usize),
-    Dialed(usize),
-    DialFailed(usize),
-    Limit(usize, usize),
-    Released(usize),
-    Closed(usize),
-    IdleCheck(usize),
-    Evict,
-}
-
-fn events() -> impl Strategy<Value = Vec<Event>> {
-    let index = 0..8usize;
-    let event = prop_oneof![
-        8 => proptest::option::weighted(0.2, index.clone()).prop_map(|avoid| Event::Want { avoid }),
-        2 => index.clone().prop_map(Event::GiveUp),
-        5 => index.clone().prop_map(Event::Dialed),
-        1 => index.clone().prop_map(Event::DialFailed),
-        4 => (index.clone(), 0..6usize).prop_map(|(at, limit)| Event::Limit(at, limit)),
-        5 => index.clone().prop_map(Event::Released),
-        1 => index.clone().prop_map(Event::Closed),
-        1 => index.prop_map(Event::IdleCheck),
-        1 => Just(Event::Evict),
-    ];
-    proptest::collection::vec(event, 0..80)
-}
-
-/// What the outside of the book knows.
-#[derive(Default)]
-struct Model {
-    dials: Vec<ConnectionId>,
-    /// Connections with the last limit said and the tunnels on each.
-    connections: Vec<(ConnectionId, usize, usize)>,
-    waiting: Vec<(Ticket, u32)>,
-}
-
-impl Model {
-    fn take(&mut self, connection: u64) {
-        let (_, limit, active) = self
-            .connections
-            .iter_mut()
-            .find(|(id, ..)| id.0 == connection)
-            .expect("a connection in the book");
-        *active += 1;
-        assert!(active <= limit, "more tunnels than the peer takes");
-    }
-
-    fn carry_out(&mut self, outcome: Outcome<u64, u32>) {
-        self.dials.extend(outcome.dials);
-        for (waiter, connection) in outcome.grants {
-            let at =
-                self.waiting.iter().position(|(_, waiting)| *waiting == waiter).expect("someone who waits");
-            self.waiting.remove(at);
-            self.take(connection);
-        }
-    }
-
-    fn fail(&mut self, waiters: &[u32]) {
-        let before = self.waiting.len();
-        self.waiting.retain(|(_, waiter)| !waiters.contains(waiter));
-        assert_eq!(before - self.waiting.len(), waiters.len());
-    }
-
-    fn check(&self, book: &TestBook) {
-        let Some(slots) = book.keys.get(KEY) else {
-            assert!(self.dials.is_empty() && self.connections.is_empty() && self.waiting.is_empty());
-            return;
-        };
-        assert!(!slots.is_unused(), "an unused key is kept");
-        assert_eq!(slots.dials.len(), self.dials.len());
-        assert_eq!(slots.waiters.len(), self.waiting.len());
-        assert!(self.dials.len() + self.connections.len() <= LIMITS.connections);
-        for (slot, (id, _, active)) in slots.connections.iter().zip(&self.connections) {
-            assert_eq!((slot.id, slot.active), (*id, *active));
-        }
-        let served = slots.expected() >= slots.waiters.len();
-        let full = self.dials.len() + self.connections.len() == LIMITS.connections;
-        assert!(served || full, "someone waits for nothing");
-        let free = slots.connections.iter().find(|slot| slot.active < slot.limit);
-        let idle = |waiter: &Waiter<u32>| free.is_some_and(|slot| waiter.avoid != Some(slot.id));
-        assert!(!slots.waiters.iter().any(idle), "someone waits beside a free place");
-    }
-}
-
-fn nth<T: Clone>(list: &[T], index: usize) -> Option<T> {
-    list.get(index % list.len().max(1)).cloned()
-}
-
-proptest! {
-    #[test]
-    fn book_and_model_agree(events in events()) {
-        let (mut book, mut model) = (book(), Model::default());
-        let now = Instant::now();
-        let mut next_waiter = 0;
-        for event in events {
-            match event {
-                Event::Want { avoid } => {
-                    let avoid = avoid.and_then(|at| nth(&model.connections, at)).map(|(id, ..)| id);
-                    if let Some(connection) = book.checkout(&KEY, avoid) {
-                        prop_assert_ne!(Some(connection), avoid.map(|id| id.0));
-                        model.take(connection);
-                    } else if let Ok((ticket, dial)) = book.wait(&KEY, avoid, next_waiter) {
-                        model.waiting.push((ticket, next_waiter));
-                        model.dials.extend(dial);
-                        next_waiter += 1;
-                    } else {
-                        prop_assert_eq!(model.waiting.len(), LIMITS.waiters);
-                    }
-                }
-                Event::GiveUp(at) => {
-                    if let Some((ticket, waiter)) = nth(&model.waiting, at) {
-                        model.fail(&[waiter]);
-                        book.cancel(&KEY, ticket);
-                    }
-                }
-                Event::Dialed(at) => {
-                    if let Some(id) = nth(&model.dials, at) {
-                        model.dials.retain(|dial| *dial != id);
-                        model.connections.push((id, 1, 0));
-                        let outcome = book.handle_dialed(&KEY, id, id.0, now).unwrap();
-                        model.carry_out(outcome);
-                    }
-                }
-                Event::DialFailed(at) => {
-                    if let Some(id) = nth(&model.dials, at) {
-                        model.dials.retain(|dial| *dial != id);
-                        let failed = book.handle_dial_failed(&KEY, id);
-                        model.fail(&failed);
-                    }
-                }
-                Event::Limit(at, limit) => {
-                    if let Some((id, ..)) = nth(&model.connections, at) {
-                        let slot = model.connections.iter_mut().find(|(slot, ..)| *slot == id).unwrap();
-                        slot.1 = limit.clamp(1, LIMITS.tunnels);
-                        let outcome = book.handle_limit(&KEY, id, limit);
-                        model.carry_out(outcome);
-                    }
-                }
-                Event::Released(at) => {
-                    let used: Vec<_> = model.connections.iter().filter(|(_, _, active)| *active > 0).cloned().collect();
-                    if let Some((id, ..)) = nth(&used, at) {
-                        model.connections.iter_mut().find(|(slot, ..)| *slot == id).unwrap().2 -= 1;
-                        let outcome = book.handle_released(&KEY, id, now);
-                        model.carry_out(outcome);
-                    }
-                }
-                Event::Closed(at) => {
-                    if let Some((id, ..)) = nth(&model.connections, at) {
-                        model.connections.retain(|(slot, ..)| *slot != id);
-                        let outcome = book.handle_closed(&KEY, id);
-                        model.carry_out(outcome);
-                    }
-                }
-                Event::IdleCheck(at) => {
-                    if let Some((id, _, active)) = nth(&model.connections, at) {
-                        let idle = book.handle_idle_check(&KEY, id, TIMEOUT, now + TIMEOUT);
-                        let expires = active == 0 && model.waiting.is_empty();
-                        prop_assert_eq!(idle == Idle::Expired, expires);
-                        if expires {
-                            model.connections.retain(|(slot, ..)| *slot != id);
-                        }
-                    }
-                }
-                Event::Evict => {
-                    let failed = book.evict(&KEY);
-                    model.fail(&failed);
-                    model.dials.clear();
-                    model.connections.clear();
-                }
+    let mut book: Book<u32, TestConnection, u32, ()> = Book::new(Limits { total: 20_000, ..limits() }, 7);
+    let mut now = Instant::now();
+    for failing in [true, false] {
+        let dials: Vec<_> = (0..10_000).map(|key| book.wait(&key, None, 0, now).1.dials[0].1).collect();
+        assert!(book.keys.capacity() >= 10_000);
+        for (key, dial) in (0..).zip(dials) {
+            if failing {
+                let _ = book.handle_dial_failed(&key, dial, (), now);
+            } else {
+                let _ = book.handle_dialed(&key, dial, TestConnection::new(dial), now);
+                let _ = book.handle_released(&key, dial, now);
+                assert_eq!(book.handle_timer(&key, dial, now + TIMEOUT).0, NextCheck::Never);
             }
-            model.check(&book);
         }
+        now += BACKOFF.1 * 2;
+        for key in 0..10_000 {
+            book.forget_failure(&key, now);
+        }
+        assert_eq!(book.status(), PoolStatus::default());
+        let capacity = [book.keys.capacity(), book.leaving.capacity(), book.backoff.capacity()];
+        assert!(capacity.iter().all(|capacity| *capacity <= MIN_CAPACITY), "{capacity:?}");
     }
 }

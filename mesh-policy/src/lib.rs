@@ -67,7 +67,8 @@
 //!
 //! # Features
 //!
-//! None yet.
+//! - `crd`: the module of that name, which reads objects in YAML and JSON and converts them to what node
+//!   proxies receive.
 //!
 //! # Security
 //!
@@ -77,10 +78,14 @@
 //! true for a peer without an identity: an ALLOW that says only `not_namespaces` admits plaintext.
 
 mod attributes;
+mod check;
+#[cfg(feature = "crd")]
+pub mod crd;
 mod decision;
 mod evaluate;
 mod explain;
 mod facts;
+mod finding;
 mod matcher;
 mod name;
 pub mod object;
@@ -96,6 +101,7 @@ pub use explain::{
     Actual, ClauseMiss, Expected, Explanation, Field, MatchMiss, Mismatch, PolicyTrace, RuleTrace,
 };
 pub use facts::ConnectionFacts;
+pub use finding::{Code, Finding, Level, ObjectRef, Place};
 pub use name::{PolicyName, PolicyNameError};
 pub use policy::{Action, Policy, Scope};
 pub use rule::{Clause, Match, Rule, ServiceAccountMatch};

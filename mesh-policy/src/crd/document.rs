@@ -1,0 +1,145 @@
+//! The documents of a text.
+
+use serde::Deserialize;
+use serde_yaml_ng::Value;
+
+/// One document of a text, or why it is none.
+pub(super) struct Document {
+    /// The line it starts on or, if it cannot be read, that of the error.
+    pub(super) line: usize,
+    pub(super) content: Result<Value, String>,
+}
+
+/// Every document of a text that holds one. A text that starts like a JSON object is read as JSON.
+pub(super) fn documents(text: &str) -> Vec<Document> {
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    let json = text.trim_start().starts_with('{').then(|| json(text)).flatten();
+    json.unwrap_or_else(|| yaml(text))
+}
+
+/// Nothing if the text is not JSON; YAML in braces starts alike.
+fn json(text: &str) -> Option<Vec<Document>> {
+    let mut values = serde_json::Deserializer::from_str(text).into_iter::<Value>();
+    let mut documents = Vec::new();
+    let mut start = 0;
+    while let Some(value) = values.next() {
+        let content = value.ok()?;
+        documents.push(Document { line: line_of(text, start), content: Ok(content) });
+        start = values.byte_offset();
+    }
+    Some(documents)
+}
+
+/// The line of the first character from there on that is not space.
+fn line_of(text: &str, offset: usize) -> usize {
+    let rest = text.get(offset..).unwrap_or_default();
+    let start = text.len() - rest.trim_start().len();
+    text.get(..start).unwrap_or_default().matches('\n').count() + 1
+}
+
+/// Cuts at the marks between documents, which YAML allows nowhere else (YAML 1.2 §9.1.2), so that a document
+/// that cannot be read does not hide those behind it.
+fn yaml(text: &str) -> Vec<Document> {
+    let mut documents = Vec::new();
+    let mut part = Part { line: 1, text: String::new() };
+    for (index, line) in text.lines().enumerate() {
+        if is_mark(line) {
+            let directives = part.is_directives();
+            if !directives {
+                documents.extend(part.take(index + 1).read());
+            }
+        }
+        part.text.push_str(line);
+        part.text.push('\n');
+    }
+    documents.extend(part.read());
+    documents
+}
+
+fn is_mark(line: &str) -> bool {
+    line.strip_prefix("---").is_some_and(|rest| rest.is_empty() || rest.starts_with([' ', '\t', '\r']))
+}
+
+struct Part {
+    line: usize,
+    text: String,
+}
+
+impl Part {
+    /// This part; the next starts on that line.
+    fn take(&mut self, line: usize) -> Self {
+        Self { line: std::mem::replace(&mut self.line, line), text: std::mem::take(&mut self.text) }
+    }
+
+    /// Whether nothing but directives and comments came so far: they belong to the document that follows.
+    fn is_directives(&self) -> bool {
+        let mut lines =
+            self.text.lines().filter(|line| !line.trim().is_empty() && !line.starts_with('#')).peekable();
+        lines.peek().is_some() && lines.all(|line| line.starts_with('%'))
+    }
+
+    fn read(self) -> Option<Document> {
+        match serde_yaml_ng::Deserializer::from_str(&self.text).next().map(Value::deserialize) {
+            None | Some(Ok(Value::Null)) => None,
+            Some(Ok(mut value)) => {
+                let content = value.apply_merge().map(|()| value).map_err(|error| error.to_string());
+                let blank =
+                    self.text.lines().take_while(|line| line.trim().is_empty() || line.starts_with('#'));
+                Some(Document { line: self.line + blank.count(), content })
+            }
+            Some(Err(error)) => {
+                let line = error.location().map_or(1, |location| location.line());
+                Some(Document {
+                    line: self.line + line.max(1) - 1,
+                    content: Err(without_place(&error.to_string())),
+                })
+            }
+        }
+    }
+}
+
+/// The place that the parser names counts from the start of the part.
+fn without_place(error: &str) -> String {
+    error.split_once(" at line ").map_or(error, |(problem, _)| problem).to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lines(text: &str) -> Vec<(usize, bool)> {
+        documents(text).iter().map(|document| (document.line, document.content.is_ok())).collect()
+    }
+
+    #[test]
+    fn finds_every_document_and_its_line() {
+        assert_eq!(lines(""), []);
+        assert_eq!(lines("# nothing\n---\n---\n\n"), []);
+        assert_eq!(lines("a: 1\n---\nb: 2\n"), [(1, true), (2, true)]);
+        assert_eq!(lines("---\n# c\na: 1\n--- {b: 2}\n...\n"), [(1, true), (4, true)]);
+        assert_eq!(lines("%YAML 1.2\n---\na: 1\n"), [(1, true)]);
+        assert_eq!(lines("text: |\n  --- not a mark\n  ---\nb: 1\n"), [(1, true)]);
+    }
+
+    #[test]
+    fn a_broken_document_does_not_hide_the_others() {
+        assert_eq!(lines("a: 1\n---\nb: [\n---\nc: 3\n"), [(1, true), (4, false), (4, true)]);
+        assert_eq!(lines("a: 1\na: 2\n"), [(1, false)]);
+    }
+
+    #[test]
+    fn reads_json_with_tabs_and_yaml_in_braces() {
+        assert_eq!(lines("{\n\t\"a\": 1\n}\n\n{\"b\": 2}"), [(1, true), (5, true)]);
+        assert_eq!(lines("{a: 1}\n---\n{b: 2}\n"), [(1, true), (2, true)]);
+        assert_eq!(lines("{\"a\": 1, \"a\": 2}"), [(1, false)]);
+    }
+
+    #[test]
+    fn aliases_cannot_multiply_without_bound() {
+        let mut text = String::from("a: &a [x, x, x, x, x, x, x, x, x]\n");
+        for (name, last) in ("bcdefghi".chars()).zip("abcdefgh".chars()) {
+            text += &format!("{name}: &{name} [{}]\n", vec![format!("*{last}"); 9].join(", "));
+        }
+        assert_eq!(documents(&text).iter().filter(|document| document.content.is_ok()).count(), 0);
+    }
+}

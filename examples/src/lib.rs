@@ -3,6 +3,7 @@
 #[cfg(feature = "dev-ca")]
 pub mod demo;
 mod duration;
+pub mod explain;
 pub mod lab;
 pub mod mesh_control;
 pub mod ztunnel;

@@ -1,0 +1,219 @@
+//! The way from a client to a destination, and who decides on it.
+
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+};
+
+use mesh_identity::SpiffeId;
+use mesh_policy::{
+    ConnectionFacts, PolicyName, Reason, Verdict,
+    waypoint::{self, Answer, Claims, Headers, RequestFacts, ServiceKind, StreamFacts, Target},
+};
+use serde::Serialize;
+
+use super::{
+    options::Request,
+    world::{Compiled, GatewayName, Service, ServicePort, Workload, World},
+};
+
+/// Who asks, and for what.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Client<'a> {
+    pub(super) peer: Option<&'a SpiffeId>,
+    pub(super) address: IpAddr,
+    pub(super) sni: Option<&'a str>,
+    pub(super) request: &'a Request,
+    pub(super) claims: Option<&'a Claims>,
+}
+
+/// What is reached.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Destination<'a> {
+    Service(&'a Service, &'a ServicePort),
+    Workload(&'a Workload, u16),
+}
+
+/// What one enforcement point on the way decides.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Hop {
+    /// The kind of point: `node`, `waypoint-http` or `waypoint-tcp`.
+    pub(super) point: &'static str,
+    /// Whose.
+    pub(super) at: String,
+    pub(super) verdict: &'static str,
+    pub(super) reason: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) policy: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) rule: Option<usize>,
+    /// The proof, for people.
+    pub(super) explanation: String,
+}
+
+impl Hop {
+    pub(super) fn allows(&self) -> bool {
+        self.verdict == ALLOW
+    }
+
+    fn new(point: &'static str, at: String, reason: Reason<'_>, explanation: String) -> Self {
+        Self {
+            point,
+            at,
+            verdict: verdict(reason.verdict()),
+            reason: reason.to_string(),
+            policy: reason.policy().map(PolicyName::to_string),
+            rule: reason.rule(),
+            explanation,
+        }
+    }
+}
+
+pub(super) fn verdict(verdict: Verdict) -> &'static str {
+    match verdict {
+        Verdict::Allow => ALLOW,
+        Verdict::Deny => "deny",
+    }
+}
+
+const ALLOW: &str = "allow";
+
+/// Asks every enforcement point on the way. The way is open if all allow.
+pub(super) fn reach(world: &World, compiled: &Compiled, client: Client<'_>, to: Destination<'_>) -> Vec<Hop> {
+    let mut hops = Vec::new();
+    let (namespace, use_of) = match to {
+        Destination::Service(service, _) => (&service.namespace, &service.waypoint),
+        Destination::Workload(workload, _) => (&workload.namespace, &workload.waypoint),
+    };
+    let waypoint = world.waypoint(namespace, use_of);
+    if let Some(waypoint) = waypoint {
+        hops.push(at_waypoint(world, compiled, client, waypoint, to));
+    }
+    // Behind a waypoint, a node proxy sees the waypoint.
+    let identity = waypoint.and_then(|waypoint| world.identity_of(waypoint));
+    let peer = if waypoint.is_some() { identity.as_ref() } else { client.peer };
+    match to {
+        Destination::Workload(workload, port) => {
+            hops.push(at_node(compiled, client, peer, Some(workload), namespace, port))
+        }
+        Destination::Service(service, port) => {
+            let before = hops.len();
+            for workload in world.endpoints(service) {
+                if let Some(port) = workload.target_port(port) {
+                    hops.push(at_node(compiled, client, peer, Some(workload), namespace, port));
+                }
+            }
+            if hops.len() == before {
+                let port = port.target.parse().unwrap_or(port.port);
+                hops.push(at_node(compiled, client, peer, None, namespace, port));
+            }
+        }
+    }
+    hops
+}
+
+fn at_waypoint(
+    world: &World,
+    compiled: &Compiled,
+    client: Client<'_>,
+    waypoint: &GatewayName,
+    to: Destination<'_>,
+) -> Hop {
+    let (service, destination, is_http) = match to {
+        Destination::Service(service, port) => {
+            let kind = if service.is_entry { ServiceKind::ServiceEntry } else { ServiceKind::Service };
+            let named = waypoint::Service { kind, namespace: &service.namespace, name: &service.name };
+            (Some(named), SocketAddr::new(address(&service.addresses), port.port), port.is_http)
+        }
+        Destination::Workload(workload, port) => {
+            (None, SocketAddr::new(address(&workload.addresses), port), None)
+        }
+    };
+    let stream = StreamFacts {
+        target: Target::Waypoint { namespace: &waypoint.namespace, name: &waypoint.name, service },
+        source: client.address,
+        remote: client.address,
+        peer: client.peer.map(SpiffeId::as_str),
+        destination,
+        sni: client.sni,
+        metadata: &[],
+    };
+    let at = format!("waypoint {}/{}", waypoint.namespace, waypoint.name);
+    // A provider's answer is not known here, so what hangs on it is denied.
+    if !is_http.unwrap_or_else(|| client.request.is_http()) {
+        let explanation = compiled.streams.explain(&stream, |_| Answer::Failed);
+        return Hop::new("waypoint-tcp", at, explanation.decision().reason(), explanation.to_string());
+    }
+    let Request { method, path, host, headers, .. } = client.request;
+    let path = match world.settings.normalization.normalize(path.as_deref().unwrap_or("/")) {
+        Ok(path) => path,
+        Err(error) => {
+            let reason = format!("{error}, refused with status 400 before any policy");
+            let (point, verdict) = ("waypoint-http", "deny");
+            return Hop { point, at, verdict, explanation: reason.clone(), reason, policy: None, rule: None };
+        }
+    };
+    let lines: Vec<_> = headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes())).collect();
+    let facts = RequestFacts {
+        stream,
+        method: method.as_deref().unwrap_or("GET"),
+        authority: host.as_deref(),
+        path: &path,
+        headers: Headers::Lines(&lines),
+        claims: client.claims,
+    };
+    let explanation = compiled.requests.explain(&facts, |_| Answer::Failed);
+    Hop::new("waypoint-http", at, explanation.decision().reason(), explanation.to_string())
+}
+
+fn at_node(
+    compiled: &Compiled,
+    client: Client<'_>,
+    peer: Option<&SpiffeId>,
+    workload: Option<&Workload>,
+    namespace: &str,
+    port: u16,
+) -> Hop {
+    // Labels that nobody selects: no workload is known.
+    let nobody = BTreeMap::from([(String::new(), String::new())]);
+    let labels = workload.map_or(&nobody, |workload| &workload.labels);
+    let mut listed = compiled.listing.listed_by(namespace, labels);
+    listed.extend(workload.iter().flat_map(|workload| workload.listed.iter().cloned()));
+    let facts = ConnectionFacts {
+        source: client.address,
+        peer,
+        destination: SocketAddr::new(workload.map_or(UNKNOWN, |workload| address(&workload.addresses)), port),
+        namespace,
+        policies: &listed,
+    };
+    let explanation = compiled.node.explain(&facts);
+    let at = match workload {
+        Some(workload) => format!("node of {namespace}/{}", workload.name),
+        None => format!("node of a workload in {namespace} that is not in the folder"),
+    };
+    Hop::new("node", at, explanation.decision().reason(), explanation.to_string())
+}
+
+fn address(addresses: &[IpAddr]) -> IpAddr {
+    addresses.first().copied().unwrap_or(UNKNOWN)
+}
+
+impl World {
+    /// The identity of a waypoint: that of its workload if there is one, else the account that is made for it.
+    fn identity_of(&self, waypoint: &GatewayName) -> Option<SpiffeId> {
+        let label = "gateway.networking.k8s.io/gateway-name";
+        let own = self.workloads.iter().find(|workload| {
+            workload.namespace == waypoint.namespace && workload.labels.get(label) == Some(&waypoint.name)
+        });
+        let account = own.map_or(waypoint.name.as_str(), Workload::account);
+        self.identity(&waypoint.namespace, account)
+    }
+
+    pub(super) fn identity(&self, namespace: &str, account: &str) -> Option<SpiffeId> {
+        format!("spiffe://{}/ns/{namespace}/sa/{account}", self.settings.mesh.trust_domain).parse().ok()
+    }
+}
+
+/// The address of what has none that is known.
+pub(super) const UNKNOWN: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);

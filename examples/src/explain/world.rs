@@ -1,0 +1,195 @@
+//! What a folder says about a mesh.
+
+use std::{collections::BTreeMap, net::IpAddr};
+
+use mesh_policy::{
+    Finding, MissingPolicy, Policy, PolicyName, PolicySet, Semantics,
+    crd::{NodePolicies, NodeSettings, PolicyObjects},
+    object::ObjectError,
+    waypoint::{ForwardedFor, Mesh, PathNormalization, RequestPolicySet, StreamPolicySet},
+};
+
+/// A mesh: its policies, and what they apply to.
+#[derive(Clone, Debug, Default)]
+pub(super) struct World {
+    pub(super) objects: PolicyObjects,
+    /// What is wrong with objects that others stand for, or that are used nevertheless.
+    pub(super) findings: Vec<Finding>,
+    /// Policies that came in the form of the wire.
+    pub(super) wire: Vec<Policy>,
+    pub(super) workloads: Vec<Workload>,
+    pub(super) services: Vec<Service>,
+    pub(super) gateways: Vec<Gateway>,
+    /// What the labels of namespaces say of waypoints.
+    pub(super) namespaces: BTreeMap<String, WaypointUse>,
+    pub(super) settings: Settings,
+}
+
+/// The settings of a mesh.
+#[derive(Clone, Debug)]
+pub(super) struct Settings {
+    pub(super) mesh: Mesh,
+    pub(super) normalization: PathNormalization,
+    /// How far other proxies are trusted to tell the client's address.
+    pub(super) forwarded_for: ForwardedFor,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            mesh: Mesh::new("cluster.local"),
+            normalization: PathNormalization::default(),
+            forwarded_for: ForwardedFor { trusted_hops: 0, use_remote_address: true },
+        }
+    }
+}
+
+/// A workload, or what makes workloads.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Workload {
+    pub(super) namespace: String,
+    pub(super) name: String,
+    pub(super) labels: BTreeMap<String, String>,
+    pub(super) service_account: String,
+    pub(super) addresses: Vec<IpAddr>,
+    /// Named ports of its containers.
+    pub(super) ports: BTreeMap<String, u16>,
+    pub(super) waypoint: WaypointUse,
+    /// Policies that it lists, where a local configuration says so.
+    pub(super) listed: Vec<PolicyName>,
+}
+
+/// A Service or a ServiceEntry.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Service {
+    pub(super) namespace: String,
+    pub(super) name: String,
+    pub(super) is_entry: bool,
+    pub(super) selector: BTreeMap<String, String>,
+    pub(super) ports: Vec<ServicePort>,
+    pub(super) addresses: Vec<IpAddr>,
+    pub(super) waypoint: WaypointUse,
+}
+
+/// A port of a service.
+#[derive(Clone, Debug, Default)]
+pub(super) struct ServicePort {
+    pub(super) port: u16,
+    /// A number or the name of a container's port; empty for the same number.
+    pub(super) target: String,
+    /// Whether the protocol is one of HTTP's: a waypoint sees requests.
+    pub(super) is_http: Option<bool>,
+}
+
+/// A Gateway.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Gateway {
+    pub(super) name: GatewayName,
+    pub(super) is_waypoint: bool,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct GatewayName {
+    pub(super) namespace: String,
+    pub(super) name: String,
+}
+
+/// What a label says of the waypoint to use.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) enum WaypointUse {
+    /// What the namespace says.
+    #[default]
+    Inherited,
+    None,
+    Named(GatewayName),
+}
+
+/// Policies compiled for every point.
+#[derive(Debug)]
+pub(super) struct Compiled {
+    pub(super) node: PolicySet,
+    pub(super) listing: NodePolicies,
+    pub(super) requests: RequestPolicySet,
+    pub(super) streams: StreamPolicySet,
+}
+
+impl World {
+    /// Compiles the policies for every point.
+    ///
+    /// # Errors
+    ///
+    /// What strict semantics refuse, unless objects are to fail closed.
+    pub(super) fn compile(
+        &self,
+        settings: &Settings,
+        semantics: Semantics,
+        fail_closed: bool,
+    ) -> Result<Compiled, Vec<ObjectError>> {
+        let mesh = settings.mesh.clone();
+        let root_namespace = mesh.root_namespace.clone();
+        let listing =
+            NodePolicies::new(&self.objects, NodeSettings { root_namespace, semantics, dry_run: true });
+        let missing = match semantics {
+            Semantics::Istio => MissingPolicy::Skip,
+            Semantics::Strict => MissingPolicy::Deny,
+        };
+        let mut node = PolicySet::builder()
+            .missing(missing)
+            .policies(listing.policies().to_vec())
+            .build()
+            .unwrap_or_else(|_| PolicySet::empty(missing));
+        self.wire.iter().for_each(|policy| node.insert(policy.clone()));
+        let (mut requests, mut streams) = match semantics {
+            Semantics::Istio => (RequestPolicySet::istio(mesh.clone()), StreamPolicySet::istio(mesh)),
+            Semantics::Strict => (RequestPolicySet::strict(mesh.clone()), StreamPolicySet::strict(mesh)),
+        };
+        if fail_closed {
+            for object in &self.objects.authorization {
+                requests.insert_closed(object);
+                streams.insert_closed(object);
+            }
+        } else {
+            requests = requests.replaced(&self.objects.authorization)?;
+            streams = streams.replaced(&self.objects.authorization)?;
+        }
+        Ok(Compiled { node, listing, requests, streams })
+    }
+
+    /// The workloads that a service selects.
+    pub(super) fn endpoints<'a>(&'a self, service: &'a Service) -> impl Iterator<Item = &'a Workload> {
+        let here = self.workloads.iter().filter(|workload| workload.namespace == service.namespace);
+        here.filter(|workload| {
+            let fits = |(name, value): (&String, &String)| workload.labels.get(name) == Some(value);
+            !service.selector.is_empty() && service.selector.iter().all(fits)
+        })
+    }
+
+    /// The waypoint that a label and that of the namespace lead to.
+    pub(super) fn waypoint(&self, namespace: &str, own: &WaypointUse) -> Option<&GatewayName> {
+        let named = match own {
+            WaypointUse::Inherited => match self.namespaces.get(namespace)? {
+                WaypointUse::Named(name) => name,
+                _ => return None,
+            },
+            WaypointUse::None => return None,
+            WaypointUse::Named(name) => name,
+        };
+        // Traffic goes directly while the gateway is not there.
+        self.gateways.iter().map(|gateway| &gateway.name).find(|name| *name == named)
+    }
+}
+
+impl Workload {
+    /// The account it runs under.
+    pub(super) fn account(&self) -> &str {
+        if self.service_account.is_empty() { "default" } else { &self.service_account }
+    }
+
+    /// The number of the port that a service's port leads to.
+    pub(super) fn target_port(&self, port: &ServicePort) -> Option<u16> {
+        match port.target.as_str() {
+            "" => Some(port.port),
+            target => target.parse().ok().or_else(|| self.ports.get(target).copied()),
+        }
+    }
+}

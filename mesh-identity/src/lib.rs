@@ -59,6 +59,7 @@
 //! | `rustls` (default) | everything about certificates and TLS |
 //! | `istio-ca` | `IstioCa`: certificates from Istio's certificate API, with keys made here by aws-lc-rs |
 //! | `workload-api` | `WorkloadApi` and `DelegatedIdentity`: identities pushed by a SPIFFE agent |
+//! | `manager` | certificates obtained from an authority and kept current, on tokio |
 //! | `dev-ca` | an authority for development whose private key is public |
 //! | `testing` | throwaway authorities for tests, exempt from semver |
 //!
@@ -84,6 +85,8 @@ mod grpc;
 mod issue;
 #[cfg(feature = "rustls")]
 mod leaf;
+#[cfg(feature = "manager")]
+mod manager;
 #[cfg(feature = "rustls")]
 mod peer;
 #[cfg(all(feature = "__grpc", not(feature = "__server")))]
@@ -97,6 +100,8 @@ mod service_account;
 #[cfg(feature = "rustls")]
 mod source;
 mod spiffe_id;
+#[cfg(feature = "rustls")]
+mod status;
 #[cfg(feature = "rustls")]
 mod store;
 #[cfg(feature = "rustls")]
@@ -125,6 +130,11 @@ pub use grpc::{ChannelError, DialError};
 pub use grpc::{RootSource, RootSourceError, TokenError, TokenSource};
 #[cfg(any(feature = "dev-ca", feature = "testing"))]
 pub use issue::PemSvid;
+#[cfg(feature = "manager")]
+pub use manager::{
+    FailureCounts, IdentityManager, IdentityManagerBuilder, QueueLengths, RenewalWindow, RenewalWindowError,
+    RotationMetrics, RotationSettings, TooManyIdentities,
+};
 pub use service_account::ServiceAccount;
 pub use spiffe_id::{SpiffeId, SpiffeIdError};
 pub use trust_domain::{TrustDomain, TrustDomainError};
@@ -140,6 +150,7 @@ pub use {
     peer::{PeerIdentity, PeerIdentityError},
     select::CertSelector,
     source::{IdentityError, IdentitySource, SvidFuture},
+    status::{IdentityState, IdentityStatus},
     store::IdentityStore,
     svid::{SvidError, X509Svid},
     verify::{ChainError, PeerVerifier, Role, VerifyError},

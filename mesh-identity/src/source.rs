@@ -2,7 +2,7 @@
 
 use std::{fmt, future::Future, pin::Pin, sync::Arc, time::SystemTime};
 
-use crate::{SpiffeId, TrustBundles, X509Svid};
+use crate::{IdentityStatus, SpiffeId, TrustBundles, X509Svid};
 
 /// The answer of an [`IdentitySource`], perhaps still to come.
 pub type SvidFuture<'a> = Pin<Box<dyn Future<Output = Result<Arc<X509Svid>, IdentityError>> + Send + 'a>>;
@@ -30,6 +30,12 @@ pub trait IdentitySource: fmt::Debug + Send + Sync {
     /// The bundles that vouch for peers.
     fn bundles(&self) -> Arc<TrustBundles>;
 
+    /// How each identity is that the source serves, ordered by id, if it knows. Called by people's tools, not for
+    /// connections.
+    fn statuses(&self) -> Option<Vec<IdentityStatus>> {
+        None
+    }
+
     /// A number that changes whenever the bundles or any certificate is replaced, and becomes visible only
     /// after what it announces.
     fn generation(&self) -> u64;
@@ -46,6 +52,10 @@ impl<T: IdentitySource + ?Sized> IdentitySource for Arc<T> {
 
     fn bundles(&self) -> Arc<TrustBundles> {
         (**self).bundles()
+    }
+
+    fn statuses(&self) -> Option<Vec<IdentityStatus>> {
+        (**self).statuses()
     }
 
     fn generation(&self) -> u64 {

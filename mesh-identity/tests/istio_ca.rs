@@ -441,13 +441,11 @@ async fn a_refusal_says_its_status() {
 async fn nothing_printed_contains_a_secret() {
     let service = Service::answering(|_, _| Err(Status::unavailable("not now")));
     let server = service.serve().await;
-    let ca = service
-        .client(&server)
-        .token(TokenSource::fixed("a-secret"))
-        .header("X_Key", "another-secret")
-        .build()
-        .unwrap();
+    let builder =
+        service.client(&server).token(TokenSource::fixed("a-secret")).header("X_Key", "another-secret");
+    let described = format!("{builder:?}");
+    let ca = builder.build().unwrap();
     let error = failure(&ca).await;
-    let printed = format!("{ca:?} {error:?} {error} {:?}", cause(&error));
+    let printed = format!("{described} {ca:?} {error:?} {error} {:?}", cause(&error));
     assert!(!printed.contains("secret") && !printed.contains("REQUEST"), "{printed}");
 }

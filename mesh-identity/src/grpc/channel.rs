@@ -31,7 +31,7 @@ pub(crate) struct Channel(Arc<Shared>);
 struct Shared {
     dialer: Dialer,
     dial_timeout: Duration,
-    pings: Pings,
+    ping_interval: Option<Duration>,
     state: Mutex<State>,
     /// How often dialling has ended, well or not.
     dials: AtomicU64,
@@ -56,12 +56,13 @@ struct Connection {
 }
 
 impl Channel {
-    /// Connects through `dialer`, which may take `dial_timeout` up to the end of all handshakes.
-    pub(crate) fn new(dialer: Dialer, dial_timeout: Duration, pings: Pings) -> Self {
+    /// Connects through `dialer`, which may take `dial_timeout` up to the end of all handshakes. During calls
+    /// the server is asked for a sign of life every `ping_interval`: many servers take pings for abuse.
+    pub(crate) fn new(dialer: Dialer, dial_timeout: Duration, ping_interval: Option<Duration>) -> Self {
         Self(Arc::new(Shared {
             dialer,
             dial_timeout,
-            pings,
+            ping_interval,
             state: Mutex::new(State {
                 connection: None,
                 failure: None,
@@ -138,9 +139,8 @@ impl Channel {
         let (stream, epoch) = self.0.dialer.dial().await?;
         let (sender, connection) = http2::Builder::new(TokioExecutor::new())
             .timer(TokioTimer::new())
-            .keep_alive_interval((self.0.pings == Pings::Send).then_some(KEEPALIVE_INTERVAL))
-            .keep_alive_timeout(KEEPALIVE_TIMEOUT)
-            // Servers take pings without a call for abuse.
+            .keep_alive_interval(self.0.ping_interval)
+            .keep_alive_timeout(PING_TIMEOUT)
             .keep_alive_while_idle(false)
             .max_header_list_size(MAX_HEADERS)
             .handshake(TokioIo::new(stream))
@@ -170,17 +170,6 @@ impl fmt::Debug for Channel {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Channel").field(&self.0.dialer).finish()
     }
-}
-
-/// Whether the server is asked for a sign of life during a call.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Pings {
-    /// Never: many servers take frequent pings for abuse, and the kernel tells of a local one's end.
-    #[cfg(feature = "workload-api")]
-    Omit,
-    /// Every half minute.
-    #[cfg(feature = "istio-ca")]
-    Send,
 }
 
 /// A call without an answer so far. Who gives up on it makes the next one dial: a connection whose packets are
@@ -231,8 +220,7 @@ const FIRST_WAIT: Duration = Duration::from_millis(50);
 const LAST_WAIT: Duration = Duration::from_secs(1);
 
 /// As Istio's proxies.
-const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(30);
-const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
+const PING_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// No server of ours sends more.
 const MAX_HEADERS: u32 = 16 * 1024;

@@ -16,8 +16,8 @@ mod token;
 
 #[cfg(feature = "workload-api")]
 pub(crate) use backoff::Backoff;
+pub(crate) use channel::Channel;
 pub use channel::ChannelError;
-pub(crate) use channel::{Channel, Pings};
 pub use dial::DialError;
 pub(crate) use dial::Dialer;
 #[cfg(feature = "istio-ca")]

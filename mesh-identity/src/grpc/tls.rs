@@ -1,6 +1,6 @@
 //! TLS to a server that proves a host name, with roots that may change.
 
-use std::{sync::Arc, time::Duration};
+use std::{io, sync::Arc, time::Duration};
 
 use rustls::{
     CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme,
@@ -13,7 +13,10 @@ use rustls::{
     version::TLS13,
 };
 use socket2::{SockRef, TcpKeepalive};
-use tokio::{net::TcpStream, sync::Mutex};
+use tokio::{
+    net::{TcpSocket, TcpStream, lookup_host},
+    sync::Mutex,
+};
 use tokio_rustls::TlsConnector;
 
 use super::{DialError, RootSource, RootSourceError, dial::Stream};
@@ -25,6 +28,7 @@ pub(crate) struct TlsDialer {
     port: u16,
     name: ServerName<'static>,
     alternate: Option<ServerName<'static>>,
+    mark: Option<u32>,
     provider: Arc<CryptoProvider>,
     roots: RootSource,
     current: Mutex<Current>,
@@ -46,12 +50,13 @@ impl TlsDialer {
         host: &str,
         port: u16,
         alternate: Option<ServerName<'static>>,
+        mark: Option<u32>,
         roots: RootSource,
         provider: Arc<CryptoProvider>,
     ) -> Option<Self> {
         let name = ServerName::try_from(host.to_owned()).ok()?;
         let current = Mutex::default();
-        Some(Self { host: host.to_owned(), port, name, alternate, provider, roots, current })
+        Some(Self { host: host.to_owned(), port, name, alternate, mark, provider, roots, current })
     }
 
     pub(super) async fn epoch(&self) -> Result<u64, DialError> {
@@ -61,18 +66,31 @@ impl TlsDialer {
     pub(super) async fn dial(&self) -> Result<(Box<dyn Stream>, u64), DialError> {
         let (config, epoch) = self.current().await?;
         let address = || format!("{}:{}", self.host, self.port);
-        let stream = TcpStream::connect((self.host.as_str(), self.port))
-            .await
-            .and_then(|stream| {
-                stream.set_nodelay(true)?;
-                SockRef::from(&stream).set_tcp_keepalive(&KEEPALIVE)?;
-                Ok(stream)
-            })
-            .map_err(|error| DialError::connect(&address(), error))?;
+        let stream = self.connect().await.map_err(|error| DialError::connect(&address(), error))?;
         let stream = TlsConnector::from(config).connect(self.name.clone(), stream).await;
         let stream =
             stream.map_err(|error| DialError::Tls { name: self.host.clone(), source: Arc::new(error) })?;
         Ok((Box::new(stream), epoch))
+    }
+
+    /// Connects to the first address of the host that takes it.
+    async fn connect(&self) -> io::Result<TcpStream> {
+        let mut last = None;
+        for address in lookup_host((self.host.as_str(), self.port)).await? {
+            let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+            socket.set_nodelay(true)?;
+            let options = SockRef::from(&socket);
+            options.set_tcp_keepalive(&KEEPALIVE)?;
+            #[cfg(target_os = "linux")]
+            if let Some(mark) = self.mark {
+                options.set_mark(mark)?;
+            }
+            match socket.connect(address).await {
+                Ok(stream) => return Ok(stream),
+                Err(error) => last = Some(error),
+            }
+        }
+        Err(last.unwrap_or_else(|| io::Error::new(io::ErrorKind::NotFound, "the name has no address")))
     }
 
     /// The configuration with the roots as they are now. What is broken is told, and changes nothing.

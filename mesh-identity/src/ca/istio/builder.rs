@@ -1,4 +1,4 @@
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, fmt, sync::Arc, time::Duration};
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 use rustls::{
@@ -10,11 +10,10 @@ use rustls::{
 use super::{CaAddress, IstioCa, Shared, address::Place};
 use crate::{
     ConfigError, RootSource, TokenSource,
-    grpc::{Channel, Dialer, Pings, TlsDialer},
+    grpc::{Channel, Dialer, TlsDialer},
 };
 
 /// Describes a certificate authority and how to call it. Everything but the address has a default.
-#[derive(Debug)]
 #[must_use]
 pub struct IstioCaBuilder {
     address: CaAddress,
@@ -25,6 +24,7 @@ pub struct IstioCaBuilder {
     cluster_id: String,
     headers: Vec<(String, String)>,
     impersonate: bool,
+    packet_mark: Option<u32>,
     connect_timeout: Duration,
     call_timeout: Duration,
     time: Arc<dyn TimeProvider>,
@@ -41,6 +41,7 @@ impl IstioCaBuilder {
             cluster_id: DEFAULT_CLUSTER_ID.to_owned(),
             headers: Vec::new(),
             impersonate: false,
+            packet_mark: None,
             connect_timeout: DEFAULT_CONNECT_TIMEOUT,
             call_timeout: DEFAULT_CALL_TIMEOUT,
             time: Arc::new(DefaultTimeProvider),
@@ -81,6 +82,12 @@ impl IstioCaBuilder {
         Self { impersonate, ..self }
     }
 
+    /// Marks its packets (`SO_MARK`; Linux, needs `CAP_NET_ADMIN`), so that rules which redirect a pod's traffic
+    /// to the proxy let its own pass.
+    pub fn packet_mark(self, mark: u32) -> Self {
+        Self { packet_mark: Some(mark), ..self }
+    }
+
     /// Gives up on a connection after so long, all handshakes included; 5 s by default.
     pub fn connect_timeout(self, timeout: Duration) -> Self {
         Self { connect_timeout: timeout, ..self }
@@ -111,13 +118,20 @@ impl IstioCaBuilder {
                 let alternate = self.alternate_host_name.map(|name| {
                     ServerName::try_from(name.clone()).map_err(|_| IstioCaBuilderError::HostName { name })
                 });
-                let dialer = TlsDialer::new(&host, port, alternate.transpose()?, self.roots, provider)
-                    .ok_or(IstioCaBuilderError::HostName { name: host })?;
+                let dialer = TlsDialer::new(
+                    &host,
+                    port,
+                    alternate.transpose()?,
+                    self.packet_mark,
+                    self.roots,
+                    provider,
+                )
+                .ok_or(IstioCaBuilderError::HostName { name: host })?;
                 Dialer::Tls(Box::new(dialer))
             }
         };
         Ok(IstioCa(Arc::new(Shared {
-            channel: Channel::new(dialer, self.connect_timeout, Pings::Send),
+            channel: Channel::new(dialer, self.connect_timeout, Some(PING_INTERVAL)),
             origin,
             provider: self.provider,
             time: self.time,
@@ -147,6 +161,17 @@ impl IstioCaBuilder {
             headers.insert(key, value);
         }
         Ok(headers)
+    }
+}
+
+/// Prints nothing that may be a secret.
+impl fmt::Debug for IstioCaBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("IstioCaBuilder")
+            .field("address", &self.address)
+            .field("roots", &self.roots)
+            .field("token", &self.token)
+            .finish_non_exhaustive()
     }
 }
 
@@ -183,6 +208,9 @@ const DEFAULT_CLUSTER_ID: &str = "Kubernetes";
 const DEFAULT_CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// An authority that has to ask others takes a second or two; one that hangs must not hold a place for long.
 const DEFAULT_CALL_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// As Istio's proxies.
+const PING_INTERVAL: Duration = Duration::from_secs(30);
 
 const CLUSTER_ID: &str = "clusterid";
 const OURS: [&str; 7] =

@@ -21,7 +21,7 @@ use super::{
 };
 use crate::{
     IdentityError, IdentitySource, SpiffeId, SvidFuture, TrustBundle, TrustBundles, TrustDomain, X509Svid,
-    grpc::{Backoff, Channel, Pings},
+    grpc::{Backoff, Channel},
     proto::spire::api::agent::delegatedidentity::v1::{
         SubscribeToX509BundlesRequest, SubscribeToX509sviDsRequest, SubscribeToX509sviDsResponse,
         delegated_identity_client::DelegatedIdentityClient,
@@ -80,7 +80,7 @@ impl DelegatedIdentity {
     /// Makes the source, and what keeps it up to date while it is driven. `endpoint` is the agent's admin
     /// socket; `provider` is what the certificates' keys are used with.
     pub fn new(endpoint: AgentEndpoint, provider: Arc<CryptoProvider>) -> (Self, DelegatedIdentityDriver) {
-        let channel = Channel::new(endpoint.dialer(), DIAL_TIMEOUT, Pings::Omit);
+        let channel = Channel::new(endpoint.dialer(), DIAL_TIMEOUT, None);
         let shared = Arc::new(Shared {
             held: Held::default(),
             subscribed: Mutex::default(),

@@ -26,7 +26,7 @@ pub use selectors::WorkloadSelectors;
 use self::{held::Held, received::Received};
 use crate::{
     IdentityError, IdentitySource, SpiffeId, SvidFuture, TrustBundles, X509Svid,
-    grpc::{Backoff, Channel, Pings},
+    grpc::{Backoff, Channel},
     proto::spiffe::{X509svidRequest, spiffe_workload_api_client::SpiffeWorkloadApiClient},
 };
 
@@ -78,7 +78,7 @@ impl WorkloadApi {
     /// Makes the source, and what keeps it up to date while it is driven. `provider` is what the certificates'
     /// keys are used with.
     pub fn new(endpoint: AgentEndpoint, provider: Arc<CryptoProvider>) -> (Self, WorkloadApiDriver) {
-        let channel = Channel::new(endpoint.dialer(), DIAL_TIMEOUT, Pings::Omit);
+        let channel = Channel::new(endpoint.dialer(), DIAL_TIMEOUT, None);
         let shared = Arc::new(Shared { held: Held::default(), state: watch::Sender::default() });
         (Self(Arc::clone(&shared)), WorkloadApiDriver { channel, provider, shared })
     }

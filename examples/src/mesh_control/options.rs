@@ -102,6 +102,18 @@ impl FromStr for Listen {
 }
 
 impl Options {
+    /// Reads a command line that asks to run.
+    ///
+    /// # Errors
+    ///
+    /// If an argument is wrong, or asks for help.
+    pub fn from_arguments(arguments: impl IntoIterator<Item = OsString>) -> Result<Self, ArgumentError> {
+        match Self::parse(arguments)? {
+            Wish::Run(options) => Ok(*options),
+            Wish::Help => Err(ArgumentError::Unknown { argument: "--help".to_owned() }),
+        }
+    }
+
     pub(super) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Wish, ArgumentError> {
         let mut options = Self::default();
         let (mut server_names, mut node_accounts) = (Vec::new(), Vec::new());
@@ -263,10 +275,7 @@ mod tests {
     use super::*;
 
     fn parse(arguments: &[&str]) -> Result<Options, ArgumentError> {
-        match Options::parse(arguments.iter().map(OsString::from))? {
-            Wish::Run(options) => Ok(*options),
-            Wish::Help => panic!("help"),
-        }
+        Options::from_arguments(arguments.iter().map(OsString::from))
     }
 
     #[test]

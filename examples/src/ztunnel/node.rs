@@ -3,17 +3,20 @@
 use std::{
     io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener},
+    path::Path,
     sync::Arc,
 };
 
-use mesh_identity::IdentitySource;
+use mesh_identity::{
+    IdentityManager, IdentitySource, IstioCa, IstioCaBuilderError, RotationSettings, TokenSource,
+};
 use mesh_proxy::{
     BuildError, DrainHandle, Proxy, RunError,
     admin::{
         self, AdminEndpoint, ConfigDump, Endpoint, MetricsEndpoint, PendingTask, Readiness, ReadinessEndpoint,
     },
     config::local::{LocalConfig, LocalConfigError, LocalConfigFile},
-    state::StateStore,
+    state::{StateStore, WorkloadKey},
     telemetry::{Event, Observer, Telemetry, log::LogHandle},
 };
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
@@ -26,7 +29,7 @@ use tokio::{
 
 use super::{
     TARGET, build,
-    environment::{Environment, LocalSource},
+    environment::{Authority, Environment, Identities, LocalSource, TOKEN_FILE},
 };
 
 /// Runs a node proxy until it has been told to end and open connections have drained.
@@ -36,7 +39,7 @@ pub(super) async fn serve(
     telemetry: Arc<Telemetry>,
 ) -> Result<(), ServeError> {
     let provider = aws_lc_rs::default_provider();
-    let identities = identities(&provider);
+    let Sourced { identities, manager } = sourced(&environment, &provider)?;
     let state = Arc::new(StateStore::new(environment.node_name.clone(), environment.missing_policy));
     let local = environment.workload.clone();
     let dump = ConfigDump::builder(Arc::clone(&state))
@@ -46,7 +49,9 @@ pub(super) async fn serve(
             snapshot.local_workload(&local).map(|workload| workload.identity().clone()).into_iter().collect()
         })
         .build();
-    let node = Node { state, dump: Arc::new(dump), telemetry, readiness: Readiness::new() };
+    let workload = environment.workload.clone();
+    let node =
+        Node { state, workload, manager, dump: Arc::new(dump), telemetry, readiness: Readiness::new() };
     let starting = node.readiness.pending("proxy");
     let synced = node.readiness.pending("state manager");
 
@@ -68,21 +73,66 @@ pub(super) async fn serve(
     Ok(result?)
 }
 
-/// Where identities come from: the development root, as long as there is no client of a certificate authority.
+/// Where identities come from, and what has to be told whose they may be.
+struct Sourced {
+    identities: Arc<dyn IdentitySource>,
+    manager: Option<IdentityManager>,
+}
+
+fn sourced(environment: &Environment, provider: &CryptoProvider) -> Result<Sourced, ServeError> {
+    match &environment.identities {
+        Identities::Development => Ok(Sourced { identities: development(provider), manager: None }),
+        Identities::Authority(authority) => {
+            let client = client(authority, environment.packet_mark(), provider)?;
+            let settings = RotationSettings::default().lifetime(authority.lifetime);
+            let manager = IdentityManager::builder(client).settings(settings).spawn();
+            Ok(Sourced { identities: Arc::new(manager.clone()), manager: Some(manager) })
+        }
+    }
+}
+
+/// The client of an authority. The proxy is that of one workload, and asks as that workload for itself.
+fn client(
+    authority: &Authority,
+    packet_mark: Option<u32>,
+    provider: &CryptoProvider,
+) -> Result<IstioCa, IstioCaBuilderError> {
+    let mut client = IstioCa::builder(authority.address.clone(), Arc::new(provider.clone()))
+        .roots(authority.roots.clone())
+        .cluster_id(authority.cluster_id.clone());
+    if let Some(name) = &authority.alternate_host_name {
+        client = client.alternate_host_name(name);
+    }
+    if let Some(mark) = packet_mark {
+        client = client.packet_mark(mark);
+    }
+    // A token that is mounted is used without being asked for.
+    let mounted = || Path::new(TOKEN_FILE).exists().then(|| TokenSource::file(TOKEN_FILE));
+    if let Some(token) = authority.token.clone().or_else(mounted) {
+        client = client.token(token);
+    }
+    for header in &authority.headers {
+        client = client.header(&header.name, &header.value);
+    }
+    client.build()
+}
+
 #[cfg(feature = "dev-ca")]
-fn identities(provider: &CryptoProvider) -> Arc<dyn IdentitySource> {
+fn development(provider: &CryptoProvider) -> Arc<dyn IdentitySource> {
     Arc::new(mesh_identity::DevCa::new(Arc::new(provider.clone())))
 }
 
 /// Nowhere: the environment is refused in a program without the development root.
 #[cfg(not(feature = "dev-ca"))]
-fn identities(_: &CryptoProvider) -> Arc<dyn IdentitySource> {
+fn development(_: &CryptoProvider) -> Arc<dyn IdentitySource> {
     Arc::new(mesh_identity::IdentityStore::new(mesh_identity::TrustBundles::new([])))
 }
 
 /// What the parts around the proxy share.
 struct Node {
     state: Arc<StateStore>,
+    workload: WorkloadKey,
+    manager: Option<IdentityManager>,
     dump: Arc<ConfigDump>,
     telemetry: Arc<Telemetry>,
     readiness: Readiness,
@@ -115,6 +165,8 @@ impl Node {
         drop(synced);
         let node = Self {
             state: Arc::clone(&self.state),
+            workload: self.workload.clone(),
+            manager: self.manager.clone(),
             dump: Arc::clone(&self.dump),
             telemetry: Arc::clone(&self.telemetry),
             readiness: self.readiness.clone(),
@@ -139,6 +191,13 @@ impl Node {
     fn apply(&self, config: LocalConfig) {
         self.dump.replace_static_config(Arc::clone(config.document()));
         self.state.apply(config.into_changes());
+        let Some(manager) = &self.manager else { return };
+        // Its trust domain and service account are what the mesh says.
+        let own =
+            self.state.load().local_workload(&self.workload).map(|workload| workload.identity().clone());
+        if let Err(error) = manager.permit_only(&own.into_iter().collect()) {
+            tracing::error!(target: TARGET, %error, "identities");
+        }
     }
 
     fn serve_endpoints(
@@ -257,6 +316,9 @@ pub(super) enum ServeError {
     /// The proxy could not be set up.
     #[error(transparent)]
     Build(#[from] BuildError),
+    /// The certificate authority cannot be called as the environment says.
+    #[error("certificate authority")]
+    Authority(#[from] IstioCaBuilderError),
     /// An administrative endpoint could not be set up.
     #[error("cannot listen on {address}")]
     Listen { address: SocketAddr, source: io::Error },

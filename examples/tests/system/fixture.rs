@@ -11,7 +11,7 @@ use examples::lab::{
     Ztunnel, ZtunnelSpec,
 };
 
-use crate::runner::Family;
+use crate::{control::Control, runner::Family};
 
 /// Port of the server's application.
 pub(crate) const APP_PORT: u16 = 8080;
@@ -20,6 +20,7 @@ pub(crate) const SERVICE_PORT: u16 = 80;
 
 const CLIENT: u8 = 10;
 const SERVER: u8 = 20;
+const CONTROL: u8 = 50;
 const OUTSIDE: u8 = 99;
 
 /// Two pods on two nodes, a proxy in each, and a host outside the mesh.
@@ -29,6 +30,8 @@ pub(crate) struct Mesh {
     pub(crate) server: Node,
     pub(crate) outside: Host,
     pub(crate) network: Network,
+    /// The certificate authority, if it is not the development one.
+    pub(crate) control: Option<Control>,
     file: MeshFile,
     path: PathBuf,
     family: Family,
@@ -110,12 +113,20 @@ pub(crate) struct MeshBuilder<'a> {
     family: Family,
     policies: Vec<String>,
     variables: Vec<(&'static str, &'static str)>,
+    authority: Option<&'a [&'a str]>,
     captured: bool,
 }
 
 impl<'a> MeshBuilder<'a> {
     pub(crate) fn new(workspace: &'a Workspace, family: Family) -> Self {
-        Self { workspace, family, policies: Vec::new(), variables: Vec::new(), captured: true }
+        Self {
+            workspace,
+            family,
+            policies: Vec::new(),
+            variables: Vec::new(),
+            authority: None,
+            captured: true,
+        }
     }
 
     pub(crate) fn policy(mut self, policy: &str) -> Self {
@@ -126,6 +137,12 @@ impl<'a> MeshBuilder<'a> {
     /// Sets an environment variable of both proxies.
     pub(crate) fn variable(mut self, name: &'static str, value: &'static str) -> Self {
         self.variables.push((name, value));
+        self
+    }
+
+    /// Takes identities from a certificate authority on a host of its own, instead of the development root.
+    pub(crate) fn authority(mut self, arguments: &'a [&'a str]) -> Self {
+        self.authority = Some(arguments);
         self
     }
 
@@ -154,18 +171,26 @@ impl<'a> MeshBuilder<'a> {
         let path = self.workspace.scratch().join(format!("mesh-{}.yaml", next_number()));
         file.write(&path).unwrap();
 
+        let control = self.authority.map(|arguments| {
+            let host = network.host("control", CONTROL).unwrap();
+            Control::start(self.workspace, host, &[&client_pod, &server_pod], arguments)
+        });
         let program = Program::at(env!("CARGO_BIN_EXE_ztunnel"));
         let node = |host: Host, pod: Pod| {
             if self.captured {
                 host.capture(&Capture::find().unwrap()).unwrap();
             }
             let spec = ZtunnelSpec::new(&program, &pod, &path);
+            let spec = match &control {
+                Some(control) => control.set_up(spec, &pod, self.family),
+                None => spec,
+            };
             let spec = self.variables.iter().fold(spec, |spec, (name, value)| spec.variable(name, *value));
             let proxy = Ztunnel::start(&host, &spec).unwrap_or_else(|error| panic!("{error}"));
             Node { host, pod, proxy }
         };
         let (client, server) = (node(client, client_pod), node(server, server_pod));
-        Mesh { client, server, outside, network, file, path, family: self.family }
+        Mesh { client, server, outside, network, control, file, path, family: self.family }
     }
 }
 
@@ -195,7 +220,7 @@ fn service_addresses() -> [IpAddr; 2] {
     [Ipv4Addr::new(198, 51, 100, 10).into(), Ipv6Addr::new(0x2001, 0xdb8, 1, 0, 0, 0, 0, 0x10).into()]
 }
 
-fn next_number() -> u32 {
+pub(crate) fn next_number() -> u32 {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     NEXT.fetch_add(1, Ordering::Relaxed)
 }

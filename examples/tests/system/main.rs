@@ -9,6 +9,8 @@
     reason = "a test, though not one the lints recognise as such"
 )]
 
+mod ca;
+mod control;
 mod fixture;
 mod guard;
 mod lifecycle;
@@ -30,7 +32,7 @@ fn main() -> ExitCode {
     if env::args().nth(1).as_deref() == Some(rules::NESTED) {
         rules::nested();
     }
-    runner::run(&[
+    let groups = [
         ("guard", guard::CASES),
         ("lifecycle", lifecycle::CASES),
         ("outside", outside::CASES),
@@ -44,5 +46,8 @@ fn main() -> ExitCode {
         ("stream", stream::CASES),
         ("tproxy", tproxy::CASES),
         ("tunnel", tunnel::CASES),
-    ])
+    ];
+    // Long ones, in which the kind of addresses makes no difference.
+    let once = [("ca", ca::CASES)];
+    runner::run(&groups, &once)
 }

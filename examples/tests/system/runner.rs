@@ -30,8 +30,9 @@ impl Family {
     const ALL: [(Self, &str); 2] = [(Self::V4, "ipv4"), (Self::V6, "ipv6")];
 }
 
-/// Runs the cases that the command line asks for and reports as the standard harness does.
-pub(crate) fn run(groups: &[(&str, &[Case])]) -> ExitCode {
+/// Runs the cases that the command line asks for and reports as the standard harness does: those of `groups` with each
+/// kind of addresses, those of `once` with IPv4.
+pub(crate) fn run(groups: &[(&str, &[Case])], once: &[(&str, &[Case])]) -> ExitCode {
     let selection = match Selection::parse(env::args().skip(1)) {
         Ok(selection) => selection,
         Err(message) => {
@@ -41,9 +42,11 @@ pub(crate) fn run(groups: &[(&str, &[Case])]) -> ExitCode {
     };
     let mut selected = Vec::new();
     let mut all = 0;
-    for (group, cases) in groups {
+    let groups = groups.iter().map(|group| (group, Family::ALL.as_slice()));
+    let once = once.iter().map(|group| (group, &Family::ALL[..1]));
+    for ((group, cases), families) in groups.chain(once) {
         for (case, body) in *cases {
-            for (family, suffix) in Family::ALL {
+            for &(family, suffix) in families {
                 all += 1;
                 let name = format!("{group}::{case}::{suffix}");
                 if selection.includes(&name) {

@@ -3,6 +3,7 @@
 //! Parsing is a pure function of the variables and of the machine's number of CPUs. A wrong value is an error that names the
 //! variable, the value and what is accepted; a variable of Istio's that has no effect here yet is a [`Warning`].
 
+mod authority;
 mod drain;
 mod error;
 mod proxy_config;
@@ -22,6 +23,7 @@ use mesh_proxy::{
     telemetry::log::{LogFormat, LogLevels},
 };
 
+pub(crate) use authority::{Authority, Identities, TOKEN_FILE};
 pub(crate) use error::EnvironmentError;
 pub(crate) use unsupported::Warning;
 pub(crate) use view::EnvironmentView;
@@ -49,6 +51,8 @@ pub(crate) struct Environment {
     pub(crate) workload: WorkloadKey,
     /// Where the state of the mesh comes from.
     pub(crate) local: LocalSource,
+    /// Where identities come from.
+    pub(crate) identities: Identities,
     /// How the proxy listens, dials and waits.
     pub(crate) settings: Settings,
     /// The node it runs on, preferred when an endpoint is chosen.
@@ -87,8 +91,10 @@ impl Environment {
         let variables = Variables::new(variables);
         let workload = dedicated_workload(&variables)?;
         let local = local_source(&variables)?;
-        let mut warnings = Warning::unsupported(&variables);
-        warnings.extend(development_ca(&variables)?);
+        let cluster_id = variables.either("ISTIO_META_CLUSTER_ID", "CLUSTER_ID").unwrap_or("Kubernetes");
+        let (identities, warning) = Identities::parse(&variables, cluster_id)?;
+        let mut warnings = Warning::unsupported(&variables, identities.address().is_some());
+        warnings.extend(warning);
         let proxy_config = ProxyConfig::parse(&variables)?;
         let ipv6 = variables.boolean("IPV6_ENABLED")?.unwrap_or(true);
         let view = EnvironmentView {
@@ -99,10 +105,8 @@ impl Environment {
             ipv6,
             socks5: variables.boolean("UNSTABLE_ENABLE_SOCKS5")?.unwrap_or(false),
             network: variables.text("NETWORK").unwrap_or_default().into(),
-            cluster_id: variables
-                .either("ISTIO_META_CLUSTER_ID", "CLUSTER_ID")
-                .unwrap_or("Kubernetes")
-                .into(),
+            cluster_id: cluster_id.into(),
+            ca_address: identities.address().map(Into::into),
             node_name: variables.text("NODE_NAME").map(Into::into),
             workers: Workers::parse(&variables)?.count(proxy_config.concurrency, cpus),
             drain_deadline: drain::deadline(&variables)?,
@@ -121,6 +125,7 @@ impl Environment {
         Ok(Self {
             workload,
             local,
+            identities,
             settings: view.settings(),
             node_name: view.node_name.clone(),
             missing_policy: missing_policy(&variables)?,
@@ -134,6 +139,11 @@ impl Environment {
             warnings,
             view,
         })
+    }
+
+    /// The mark of the proxy's own packets.
+    pub(crate) fn packet_mark(&self) -> Option<u32> {
+        self.view.packet_mark
     }
 
     /// What is in force, without secrets, for a configuration dump.
@@ -197,30 +207,6 @@ fn local_source(variables: &Variables<'_>) -> Result<LocalSource, EnvironmentErr
 
 const ONLY_LOCAL: &str = "set XDS_ADDRESS to the empty text and LOCAL_XDS_PATH (a file) or LOCAL_XDS (its text); \
                           state from a control plane is not there yet";
-
-/// Certificates have to come from the development root as long as there is no client of a certificate authority.
-fn development_ca(variables: &Variables<'_>) -> Result<Option<Warning>, EnvironmentError> {
-    let fake = variables.boolean("FAKE_CA")?.unwrap_or(false);
-    let address = variables.raw("CA_ADDRESS");
-    if !fake {
-        return Err(match address {
-            None => EnvironmentError::missing("CA_ADDRESS", ONLY_FAKE_CA),
-            Some(address) => EnvironmentError::unavailable("CA_ADDRESS", address, ONLY_FAKE_CA),
-        });
-    }
-    let refused = |why| Err(EnvironmentError::unavailable("FAKE_CA", "true", why));
-    match address {
-        Some("") if variables.raw("KUBERNETES_SERVICE_HOST").is_some() => {
-            refused("the private key of the development root is public, so it is refused inside Kubernetes")
-        }
-        Some("") if !cfg!(feature = "dev-ca") => refused("this program was built without the feature dev-ca"),
-        Some("") => Ok(Some(Warning::DevelopmentCa)),
-        _ => refused("set CA_ADDRESS to the empty text too, so that nothing takes this for a real authority"),
-    }
-}
-
-const ONLY_FAKE_CA: &str = "set FAKE_CA=true and CA_ADDRESS to the empty text, for development only; \
-                            certificates from an authority are not there yet";
 
 fn missing_policy(variables: &Variables<'_>) -> Result<MissingPolicy, EnvironmentError> {
     match variables.text("MISSING_POLICY") {

@@ -174,8 +174,7 @@ fn what_is_not_there_yet_is_refused_with_what_to_set_instead() {
         ("XDS_ADDRESS", Some("istiod.istio-system.svc:15012"), "LOCAL_XDS_PATH"),
         ("XDS_ADDRESS", None, "LOCAL_XDS_PATH"),
         ("LOCAL_XDS_PATH", None, "LOCAL_XDS"),
-        ("CA_ADDRESS", Some("https://istiod.istio-system.svc:15012"), "CA_ADDRESS to the empty text"),
-        ("CA_ADDRESS", None, "CA_ADDRESS to the empty text"),
+        ("FAKE_CA", None, "FAKE_CA=true"),
     ] {
         let error = with(&[(variable, value)]).unwrap_err().to_string();
         assert!(error.contains(variable) && error.contains(instead), "{error}");
@@ -183,14 +182,29 @@ fn what_is_not_there_yet_is_refused_with_what_to_set_instead() {
     }
 }
 
+// identity#81
 #[test]
-fn authority_has_to_be_named_when_the_development_one_is_off() {
-    for fake in [None, Some("false"), Some("")] {
-        for address in [None, Some(""), Some("istiod:15012")] {
-            let error = with(&[("FAKE_CA", fake), ("CA_ADDRESS", address)]).unwrap_err();
-            assert_eq!(variable_of(&error), "CA_ADDRESS", "{fake:?} {address:?}");
-        }
+fn the_development_authority_needs_an_empty_address() {
+    for address in [None, Some("istiod:15012")] {
+        let error = with(&[("CA_ADDRESS", address)]).unwrap_err();
+        assert_eq!(variable_of(&error), "FAKE_CA", "{address:?}");
     }
+}
+
+#[test]
+fn what_an_authority_is_called_with_has_an_effect_if_there_is_one() {
+    let changes = [
+        ("FAKE_CA", None),
+        ("CA_ADDRESS", Some("istiod:15012")),
+        ("AUTH_TOKEN", Some("secret")),
+        ("CA_HEADER_A", Some("secret")),
+        ("CA_ROOT_CA", Some("SYSTEM")),
+    ];
+    let environment = with(&changes).unwrap();
+    assert_eq!(environment.warnings, []);
+    let shown = serde_json::to_value(environment.view()).unwrap();
+    assert_eq!((&shown["caAddress"], &shown["fakeCa"]), (&"istiod:15012".into(), &false.into()));
+    assert!(!format!("{environment:?} {shown}").contains("secret"));
 }
 
 #[test]

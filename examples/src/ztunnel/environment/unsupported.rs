@@ -1,6 +1,6 @@
 use std::fmt;
 
-use super::variables::Variables;
+use super::{authority::HEADER, variables::Variables};
 
 /// Something that is no error, but that an operator should know.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,8 +17,11 @@ pub(crate) enum Warning {
 
 impl Warning {
     /// One warning for each variable that is known and has no effect.
-    pub(super) fn unsupported(variables: &Variables<'_>) -> Vec<Self> {
-        let ineffective = variables.iter().filter(|(name, value)| has_no_effect(name, value));
+    pub(super) fn unsupported(variables: &Variables<'_>, with_authority: bool) -> Vec<Self> {
+        let ineffective = variables
+            .iter()
+            .filter(|(name, _)| !(with_authority && is_for_an_authority(name)))
+            .filter(|(name, value)| has_no_effect(name, value));
         ineffective.map(|(name, _)| Self::NoEffect { variable: name.to_owned() }).collect()
     }
 }
@@ -33,6 +36,11 @@ impl fmt::Display for Warning {
             Self::NoEffect { variable } => write!(f, "{variable} is set, but has no effect yet"),
         }
     }
+}
+
+/// Whether a variable says how an authority is called.
+fn is_for_an_authority(name: &str) -> bool {
+    matches!(name, "ALT_CA_HOSTNAME" | "AUTH_TOKEN" | "CA_ROOT_CA" | "SECRET_TTL") || name.starts_with(HEADER)
 }
 
 fn has_no_effect(name: &str, value: &str) -> bool {

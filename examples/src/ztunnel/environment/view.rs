@@ -18,6 +18,8 @@ pub(crate) struct EnvironmentView {
     pub(super) socks5: bool,
     pub(super) network: Arc<str>,
     pub(super) cluster_id: Arc<str>,
+    /// None with the development root.
+    pub(super) ca_address: Option<Arc<str>>,
     pub(super) node_name: Option<Arc<str>>,
     pub(super) workers: NonZeroUsize,
     pub(super) drain_deadline: Duration,
@@ -59,11 +61,11 @@ impl EnvironmentView {
         let keepalive = self.keepalive.unwrap_or_default();
         json!({
             "adminAddr": { "Localhost": [self.ipv6, self.admin_port] },
-            "caAddress": null,
+            "caAddress": self.ca_address,
             "clusterId": self.cluster_id,
             "dnsProxy": false,
             "enableEnhancedBaggage": self.baggage,
-            "fakeCa": true,
+            "fakeCa": self.ca_address.is_none(),
             "inboundAddr": listener(HBONE_PORT),
             "inboundPlaintextAddr": listener(INBOUND_PLAINTEXT_PORT),
             "ipv6Enabled": self.ipv6,

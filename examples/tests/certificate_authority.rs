@@ -1,0 +1,248 @@
+//! The certificate authority of `mesh-control` in this process, called over loopback by the client that proxies use.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
+
+use std::{
+    collections::HashSet,
+    error::Error,
+    fs,
+    path::PathBuf,
+    sync::atomic::{AtomicUsize, Ordering},
+    time::{Duration, SystemTime},
+};
+
+use examples::mesh_control::{Options, Server};
+use mesh_identity::{
+    CertificateAuthority, IdentityManager, IdentitySource, IssueError, IssueFault, IssuedSvid, IstioCa,
+    IstioCaBuilder, IstioCaError, ResponseError, RootSource, RotationSettings, SpiffeId, TokenSource,
+    testing::provider,
+};
+use tokio::task::JoinHandle;
+
+const CART: &str = "spiffe://cluster.local/ns/shop/sa/cart";
+const STOCK: &str = "spiffe://cluster.local/ns/shop/sa/stock";
+const HOUR: Duration = Duration::from_secs(3600);
+
+/// An authority that runs, and a folder for its files; both end with the value.
+struct Running {
+    address: String,
+    roots: String,
+    task: JoinHandle<()>,
+    folder: Folder,
+}
+
+impl Running {
+    async fn start(arguments: &[&str]) -> Self {
+        Self::start_in(Folder::new(), arguments).await
+    }
+
+    /// `DIR` in an argument is the folder.
+    async fn start_in(folder: Folder, arguments: &[&str]) -> Self {
+        let folder_name = folder.0.to_str().unwrap();
+        let arguments = arguments.iter().map(|argument| argument.replace("DIR", folder_name).into());
+        let options = Options::from_arguments(["--listen=127.0.0.1:0".into()].into_iter().chain(arguments));
+        let server = Server::bind(options.unwrap(), provider()).await.unwrap();
+        let (address, roots) = (server.address().unwrap(), server.roots().await);
+        Self { address, roots, task: tokio::spawn(server.run()), folder }
+    }
+
+    fn client(&self) -> IstioCaBuilder {
+        IstioCa::builder(self.address.parse().unwrap(), provider()).roots(RootSource::pem(self.roots.clone()))
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new() -> Self {
+        static NUMBER: AtomicUsize = AtomicUsize::new(0);
+        let name = format!("mesh-control-{}-{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));
+        let path = std::env::temp_dir().join(name);
+        fs::create_dir(&path).unwrap();
+        Self(path)
+    }
+
+    fn write(&self, name: &str, text: &str) {
+        fs::write(self.0.join(name), text).unwrap();
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+fn id(text: &str) -> SpiffeId {
+    text.parse().unwrap()
+}
+
+async fn issue(ca: &IstioCa, of: &str, lifetime: Duration) -> Result<IssuedSvid, IssueError> {
+    ca.issue(&id(of), lifetime).await
+}
+
+fn cause(error: &IssueError) -> &IstioCaError {
+    error.source().unwrap().downcast_ref().unwrap()
+}
+
+fn refused_with(result: Result<IssuedSvid, IssueError>) -> &'static str {
+    let error = result.unwrap_err();
+    assert_eq!(error.fault(), IssueFault::Refused, "{error:?}");
+    match cause(&error) {
+        IstioCaError::Refused { code, .. } => code,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn workload(name: &str, node: &str) -> String {
+    format!(
+        "- uid: Kubernetes//Pod/shop/{name}\n  name: {name}\n  namespace: shop\n  serviceAccount: {name}\n  \
+         node: {node}\n  workloadIps: []\n  services: {{}}\n"
+    )
+}
+
+#[tokio::test]
+async fn certificates_are_as_istio_issues_them() {
+    let authority = Running::start(&["--max-lifetime=48h"]).await;
+    let ca = authority.client().impersonate(true).build().unwrap();
+    let issued = issue(&ca, CART, HOUR).await.unwrap();
+    let svid = issued.svid;
+    assert_eq!(svid.id(), &id(CART));
+    // An hour, and two minutes for clocks that are behind.
+    assert_eq!(svid.not_after().duration_since(svid.not_before()).unwrap(), Duration::from_secs(3720));
+    assert!(svid.not_before() < SystemTime::now());
+    assert_eq!((svid.chain().len(), issued.bundle.certificates().len()), (1, 1));
+
+    let two_days = issue(&ca, CART, 2 * 24 * HOUR).await.unwrap();
+    assert!(two_days.svid.not_after() > svid.not_after());
+    assert_eq!(
+        refused_with(issue(&ca, CART, 2 * 24 * HOUR + Duration::from_secs(1)).await),
+        "INVALID_ARGUMENT"
+    );
+    // Not positive is the default.
+    let default = issue(&ca, CART, Duration::ZERO).await.unwrap();
+    assert!(default.svid.not_after() > svid.not_after());
+}
+
+#[tokio::test]
+async fn a_caller_without_a_token_has_no_identity_of_its_own() {
+    let authority = Running::start(&[]).await;
+    let ca = authority.client().build().unwrap();
+    assert_eq!(refused_with(issue(&ca, CART, HOUR).await), "UNAUTHENTICATED");
+}
+
+// identity §4.3, identity#29, identity#86
+#[tokio::test]
+async fn tokens_say_who_may_ask_for_whom() {
+    let folder = Folder::new();
+    let workloads = format!("workloads:\n{}{}", workload("cart", "node-1"), workload("stock", "node-2"));
+    folder.write("workloads.yaml", &workloads);
+    let entry = |token: &str, node: &str| {
+        format!(
+            "- token: {token}\n  identities: [spiffe://cluster.local/ns/istio-system/sa/ztunnel]\n  node: {node}\n"
+        )
+    };
+    folder.write("tokens.yaml", &entry("one", "node-1"));
+    let arguments = ["--tokens=DIR/tokens.yaml", "--workloads=DIR/workloads.yaml"];
+    let authority = Running::start_in(folder, &arguments).await;
+    let client = |token: &str| authority.client().impersonate(true).token(TokenSource::fixed(token));
+    let one = client("one").build().unwrap();
+    issue(&one, CART, HOUR).await.unwrap();
+    assert_eq!(refused_with(issue(&one, STOCK, HOUR).await), "UNAUTHENTICATED");
+    assert_eq!(refused_with(issue(&client("x").build().unwrap(), CART, HOUR).await), "UNAUTHENTICATED");
+    let none = authority.client().impersonate(true).build().unwrap();
+    assert_eq!(refused_with(issue(&none, CART, HOUR).await), "UNAUTHENTICATED");
+    let elsewhere = client("one").cluster_id("other").build().unwrap();
+    assert_eq!(refused_with(issue(&elsewhere, CART, HOUR).await), "UNAUTHENTICATED");
+
+    // A new token counts from the next call, and the old one no more.
+    authority.folder.write("tokens.yaml", &entry("two", "node-2"));
+    issue(&client("two").build().unwrap(), STOCK, HOUR).await.unwrap();
+    assert_eq!(refused_with(issue(&one, CART, HOUR).await), "UNAUTHENTICATED");
+}
+
+#[tokio::test]
+async fn a_kept_authority_is_the_same_after_a_restart() {
+    let first = Running::start(&["--ca-dir=DIR/ca", "--write-root=DIR/root.pem"]).await;
+    let written = fs::read_to_string(first.folder.0.join("root.pem")).unwrap();
+    assert_eq!(written, first.roots);
+    let folder = first.folder.0.to_str().unwrap().to_owned();
+    let second = Running::start(&[&format!("--ca-dir={folder}/ca")]).await;
+    assert_eq!(first.roots, second.roots);
+    let path = RootSource::file(first.folder.0.join("root.pem"));
+    let ca = second.client().roots(path).impersonate(true).build().unwrap();
+    issue(&ca, CART, HOUR).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_unix_socket_needs_no_tls() {
+    let authority = Running::start(&["--listen=unix:DIR/ca.sock"]).await;
+    let ca = authority.client().impersonate(true).build().unwrap();
+    issue(&ca, CART, HOUR).await.unwrap();
+}
+
+// identity#34, identity#36
+#[tokio::test]
+async fn failures_on_purpose_are_what_they_say() {
+    type Right = fn(&IstioCaError) -> bool;
+    let cases: [(&str, Right); 7] = [
+        ("refuse", |error| matches!(error, IstioCaError::Refused { code: "UNAUTHENTICATED", .. })),
+        ("unavailable", |error| matches!(error, IstioCaError::Refused { code: "UNAVAILABLE", .. })),
+        ("wrong-identity", |error| matches!(error, IstioCaError::Response(ResponseError::Identity { .. }))),
+        ("wrong-key", |error| matches!(error, IstioCaError::Response(ResponseError::Svid(_)))),
+        ("leaf-only", |error| matches!(error, IstioCaError::Response(ResponseError::NoRoots))),
+        ("hang", |error| matches!(error, IstioCaError::Deadline { .. })),
+        ("slow=10m", |error| matches!(error, IstioCaError::Deadline { .. })),
+    ];
+    for (failure, is_right) in cases {
+        let authority = Running::start(&["--fail", failure, "--fail-first=1"]).await;
+        let builder = authority.client().impersonate(true);
+        let ca = match failure {
+            "hang" | "slow=10m" => builder.call_timeout(Duration::from_millis(300)).build().unwrap(),
+            _ => builder.build().unwrap(),
+        };
+        let error = issue(&ca, CART, HOUR).await.unwrap_err();
+        assert!(is_right(cause(&error)), "{failure}: {error:?}");
+        issue(&ca, CART, HOUR).await.unwrap();
+    }
+}
+
+// identity#39, identity#44, identity#45
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn five_hundred_identities_that_expire_at_once_are_renewed_in_time() {
+    let authority = Running::start(&[]).await;
+    let ca = authority.client().impersonate(true).build().unwrap();
+    let settings = RotationSettings::default().lifetime(Duration::from_secs(30));
+    let manager = IdentityManager::builder(ca).settings(settings).spawn();
+    let ids: HashSet<_> =
+        (0..500).map(|number| id(&format!("spiffe://cluster.local/ns/shop/sa/account-{number}"))).collect();
+    manager.permit_only(&ids).unwrap();
+    let mut first = Vec::new();
+    for id in &ids {
+        first.push(manager.svid(id).await.unwrap());
+    }
+    // All of them are renewed, and none is ever missing or out of date.
+    let renewed = async {
+        loop {
+            let now = SystemTime::now();
+            let mut renewed = 0;
+            for before in &first {
+                let svid = manager.try_svid(before.id()).expect("there is a certificate at every moment");
+                assert!(now < svid.not_after());
+                renewed += usize::from(svid.serial() != before.serial());
+            }
+            if renewed == first.len() {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(40), renewed).await.expect("they are renewed in time");
+    manager.shut_down().await;
+}

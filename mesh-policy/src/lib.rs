@@ -86,6 +86,7 @@ mod evaluate;
 mod explain;
 mod facts;
 mod finding;
+pub mod lint;
 mod matcher;
 mod name;
 pub mod object;

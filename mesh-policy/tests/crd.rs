@@ -2,8 +2,8 @@
 
 use mesh_policy::{
     Code, Level, Semantics,
-    crd::{PolicyObjects, read},
-    object::{Action, MutualTlsMode},
+    crd::read,
+    object::{Action, MutualTlsMode, PolicyObjects},
 };
 
 const BOTH: [Semantics; 2] = [Semantics::Istio, Semantics::Strict];

@@ -29,7 +29,7 @@ pub fn main() -> ExitCode {
     let output = &mut BufWriter::new(io::stdout().lock());
     let done = match &options.job {
         Job::Batch => batch::run(&world, &options, io::stdin().lock(), output),
-        Job::Lint => query::lint(&world, &options, output),
+        Job::Lint => query::list(&world, &options, output),
         Job::Matrix(request) => match query::matrix(&world, &options, request, output) {
             Err(query::QueryError::Output(error)) => Err(error),
             Err(error) => return bad(&error),

@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 
 use mesh_identity::SpiffeId;
-use mesh_policy::{Level, object::ObjectError, waypoint::Claims};
+use mesh_policy::{Level, lint, object::ObjectError, waypoint::Claims};
 use serde::Deserialize;
 use serde_json::json;
 use thiserror::Error;
@@ -108,9 +108,9 @@ pub(super) fn matrix(
 }
 
 /// Prints what is wrong, or not as it looks.
-pub(super) fn lint(world: &World, options: &Options, output: &mut impl Write) -> io::Result<Outcome> {
+pub(super) fn list(world: &World, options: &Options, output: &mut impl Write) -> io::Result<Outcome> {
     let mut findings = world.findings.clone();
-    //LINT
+    findings.extend(lint::lint(&world.objects, &world.surroundings(options.semantics)));
     findings.sort_by(|a, b| (b.level, &a.object, &a.path).cmp(&(a.level, &b.object, &b.path)));
     findings.dedup();
     for finding in &findings {

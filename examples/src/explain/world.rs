@@ -4,8 +4,9 @@ use std::{collections::BTreeMap, net::IpAddr};
 
 use mesh_policy::{
     Finding, MissingPolicy, Policy, PolicyName, PolicySet, Semantics,
-    crd::{NodePolicies, NodeSettings, PolicyObjects},
-    object::ObjectError,
+    crd::{NodePolicies, NodeSettings},
+    lint::{KnownService, KnownWorkload, Surroundings},
+    object::{ObjectError, PolicyObjects},
     waypoint::{ForwardedFor, Mesh, PathNormalization, RequestPolicySet, StreamPolicySet},
 };
 
@@ -153,6 +154,43 @@ impl World {
             streams = streams.replaced(&self.objects.authorization)?;
         }
         Ok(Compiled { node, listing, requests, streams })
+    }
+
+    /// What lint looks at policies against. What the files do not have at all is taken for not known.
+    pub(super) fn surroundings(&self, semantics: Semantics) -> Surroundings {
+        let known = |any: bool| any.then_some(());
+        let workloads = self.workloads.iter().map(|workload| {
+            let serving = self
+                .services
+                .iter()
+                .filter(|service| self.endpoints(service).any(|endpoint| std::ptr::eq(endpoint, workload)));
+            let mut ports: Vec<_> = workload.ports.values().copied().collect();
+            let mut behind_waypoint = self.waypoint(&workload.namespace, &workload.waypoint).is_some();
+            for service in serving {
+                ports.extend(service.ports.iter().filter_map(|port| workload.target_port(port)));
+                behind_waypoint |= self.waypoint(&service.namespace, &service.waypoint).is_some();
+            }
+            let (namespace, labels) = (workload.namespace.clone(), workload.labels.clone());
+            KnownWorkload { namespace, labels, ports, behind_waypoint }
+        });
+        let services = self.services.iter().map(|service| KnownService {
+            namespace: service.namespace.clone(),
+            name: service.name.clone(),
+            is_entry: service.is_entry,
+            has_waypoint: self.waypoint(&service.namespace, &service.waypoint).is_some(),
+            has_tcp: service.ports.iter().any(|port| port.is_http == Some(false)),
+        });
+        let gateways =
+            self.gateways.iter().map(|gateway| (gateway.name.namespace.clone(), gateway.name.name.clone()));
+        let is_mesh = !self.workloads.is_empty() || !self.services.is_empty() || !self.gateways.is_empty();
+        Surroundings {
+            semantics,
+            normalization: self.settings.normalization,
+            workloads: known(!self.workloads.is_empty()).map(|()| workloads.collect()),
+            services: known(is_mesh).map(|()| services.collect()),
+            gateways: known(is_mesh).map(|()| gateways.collect()),
+            ..Surroundings::new(self.settings.mesh.clone())
+        }
     }
 
     /// The workloads that a service selects.

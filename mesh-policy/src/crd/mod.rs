@@ -13,4 +13,4 @@ mod node;
 mod reading;
 
 pub use node::{EffectiveMutualTls, NodePolicies, NodeSettings};
-pub use reading::{PolicyObject, PolicyObjects, ReadError, Reading, read};
+pub use reading::{ReadError, Reading, read};

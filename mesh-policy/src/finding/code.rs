@@ -150,6 +150,109 @@ codes! {
     KeysUri = "keys-uri", Refused, "keys are fetched over HTTP", "write a URL that starts with `https://`";
     HeaderName = "header-name", Refused, "this is not the name of a header", "write the name of a header";
     Timeout = "timeout", Refused, "this is not a time of at least one millisecond", "write a time such as `5s`";
+
+    // Values that match nothing, or not what they seem to.
+    PrincipalScheme = "principal-scheme", Warning, "principals are compared without their scheme, so this matches nobody",
+        "leave `spiffe://` out";
+    PrincipalForm = "principal-form", Warning, "no identity of a workload looks like this, so it matches nobody",
+        "write `trust-domain/ns/namespace/sa/service-account`";
+    PrincipalForeign = "principal-foreign", Note, "the trust domain is neither the mesh's nor one of its aliases",
+        "write the trust domain of the mesh, or add this one to its aliases";
+    ClusterLocal = "cluster-local", Warning, "waypoints take `cluster.local` for the mesh's trust domain, node proxies do not",
+        "write the trust domain of the mesh";
+    NamespaceForm = "namespace-form", Warning, "no namespace looks like this", "write the name of a namespace alone";
+    InnerWildcard = "inner-wildcard", Warning,
+        "a `*` counts only alone, as the first or as the last character; this one is compared literally",
+        "keep one `*`, at an end";
+    NamespaceWildcard = "namespace-wildcard", Warning,
+        "waypoints take every `*` in a namespace for a wildcard, node proxies only one at an end", "keep one `*`, at an end";
+    HostForm = "host-form", Warning, "an authority has neither scheme nor path, so this matches no request",
+        "write the name alone, such as `example.org`";
+    HostPort = "host-port", Warning, "a request that names a port in its authority is not matched, which is a way around the rule",
+        "list the host a second time with `:*` behind it";
+    MethodCase = "method-case", Warning, "methods are compared in upper case", "write it in upper case";
+    PathForm = "path-form", Warning, "paths begin with `/` and are compared without query and fragment, so this matches no request",
+        "write the path alone";
+    PathNotNormal = "path-not-normal", Warning, "paths are normalised before they are compared, so this matches no request",
+        "write the path in its normal form";
+    PathSlashes = "path-slashes", Note, "with this path normalisation, `//` and `%2F` in a path are ways around the rule",
+        "set the mesh's pathNormalization to DECODE_AND_MERGE_SLASHES";
+    PathRest = "path-rest", Note, "`{**}` matches what follows the slash, not the path without it", "list the path without `/{**}` as well";
+    PathRestSlash = "path-rest-slash", Warning, "with a `/` behind `{**}` only paths that end in a slash match", "remove the last `/`";
+    ServerNameCase = "server-name-case", Warning, "server names arrive in lower case, so this matches none", "write it in lower case";
+    MappedAddress = "mapped-address", Warning, "peers have IPv4 addresses, never in this form, so this matches none", "write the IPv4 address";
+    HostBits = "host-bits", Note, "the address has bits behind the prefix, which are ignored", "write the first address of the range";
+    RequestPrincipalForm = "request-principal-form", Warning,
+        "the value is cut at its last slash into issuer and subject, each with a wildcard of its own, and does not match the tokens it seems to",
+        "write `issuer/subject` or `issuer/*`, or `*` for any token";
+    ClaimNotText = "claim-not-text", Note, "only claims that are texts match; numbers and true or false never do",
+        "let the issuer write the claim as a text";
+    HeaderComma = "header-comma", Note, "each line of a header is compared by itself and as a whole, never cut at commas",
+        "list every value that a line may have";
+    PortZero = "port-zero", Warning, "nothing goes to port 0", "write the number of a port";
+    ServicePort = "service-port", Warning, "node proxies compare the workload's port, and no workload selected here has this one",
+        "write the target port of the service";
+
+    // What an enforcement point cannot see.
+    AllowNeedsRequest = "allow-needs-request", Warning,
+        "node proxies see no requests and drop the rule, so that it allows nothing there",
+        "attach the policy to the service or its waypoint with `targetRefs`";
+    DenyNeedsRequest = "deny-needs-request", Warning,
+        "node proxies see no requests, so the rule denies nothing there in Istio's reading, and whatever the rest of it matches in the strict one",
+        "attach the policy to the service or its waypoint with `targetRefs`";
+    DenyWiderAtNode = "deny-wider-at-node", Warning,
+        "node proxies see no requests, so the rule denies there whatever the rest of it matches",
+        "attach the policy to the service or its waypoint with `targetRefs`";
+    TrustDomainAtNode = "trust-domain-at-node", Warning,
+        "Istio's node proxies never receive trust domains: alone they match nobody, beside other fields those decide",
+        "write principals such as `example.org/*`";
+    NotAtNode = "not-at-node", Warning, "node proxies know neither AUDIT nor CUSTOM, so the policy does nothing there",
+        "attach the policy to the service or its waypoint with `targetRefs`";
+    DryRun = "dry-run", Note, "the policy is in dry run and enforces nothing", "remove the annotation to enforce it";
+    DenyWiderOnTcp = "deny-wider-on-tcp", Warning,
+        "on ports that are not HTTP the waypoint sees no requests, so the rule denies whatever the rest of it matches, which may be everything",
+        "restrict the rule with `ports`";
+    AllowNeedsRequestOnTcp = "allow-needs-request-on-tcp", Warning,
+        "on ports that are not HTTP the waypoint sees no requests, so the rule allows nothing there",
+        "add a rule for those ports without attributes of requests";
+    ProviderUnknown = "provider-unknown", Warning, "the mesh has no provider of this name, so what matches is denied",
+        "define it among the mesh's extensionProviders";
+    ProviderOnTcp = "provider-on-tcp", Warning, "a provider that speaks HTTP cannot be asked about ports that are not; Istio lets them pass unasked",
+        "use a provider that speaks gRPC";
+
+    // Attachment.
+    SelectorEmpty = "selector-empty", Warning, "an empty selector attaches the policy to nobody at node proxies", "remove the selector to mean all, or name labels";
+    SelectsNobody = "selects-nobody", Warning, "no workload has these labels", "write the labels that the workloads have";
+    SelectsWaypoint = "selects-waypoint", Warning, "waypoints ignore policies with selectors", "attach the policy with `targetRefs`";
+    Unlabelled = "unlabelled", Warning, "a workload without any label gets every policy with a selector of its namespace in Istio's reading", "give the workload a label";
+    TargetMissing = "target-missing", Warning, "the target is not there", "write the name of one that is";
+    TargetClass = "target-class", Warning, "only the class `istio-waypoint` is looked at, and only in the root namespace", "move the policy to the root namespace, or target a Gateway";
+    NeedsWaypoint = "needs-waypoint", Warning, "the service uses no waypoint, so nothing enforces the policy", "label the service or its namespace with `istio.io/use-waypoint`";
+    WaypointHidesClient = "waypoint-hides-client", Warning,
+        "traffic to workloads selected here comes from their waypoint, so the node proxy sees the waypoint instead of the client",
+        "attach the policy with `targetRefs`, and allow the waypoint's identity here";
+
+    // What rules amount to.
+    NegativeOnly = "negative-only", Warning, "a rule that allows all but some also allows plaintext, which has no identity",
+        "add `principals: [\"*\"]` to the source";
+    NegativeOnlyToken = "negative-only-token", Warning, "a rule that allows all tokens but some also allows requests without a token",
+        "add `requestPrincipals: [\"*\"]` to the source";
+    AllowsNothing = "allows-nothing", Note, "without rules the policy matches nothing, so everything that no other policy allows is denied", "nothing, if that is meant";
+    MatchesEverything = "matches-everything", Note, "a rule without restrictions matches everything, plaintext too", "nothing, if that is meant";
+    Contradiction = "contradiction", Warning, "no value can match and be excluded as well, so the rule never matches", "remove one of them";
+    Shadowed = "shadowed", Warning, "an earlier rule matches all that this one does", "remove it";
+    AlwaysDenied = "always-denied", Warning, "a DENY policy with the same target matches all that this rule allows", "remove it, or narrow the DENY policy";
+    DefeatsIndex = "defeats-index", Note, "nothing that the rule asks for narrows down who matches, so it is asked about every connection", "add a positive restriction, such as a namespace or a port";
+
+    // Authentication.
+    DisableIsPermissive = "disable-is-permissive", Note, "DISABLE does what PERMISSIVE does in ambient mode: mutual TLS is still accepted", "write PERMISSIVE";
+    RootSelector = "root-selector", Warning, "a PeerAuthentication with a selector in the root namespace applies to nobody", "move it to the namespace of the workloads";
+    Younger = "younger", Warning, "an older PeerAuthentication for the same workloads decides, and this one does not count", "keep one of them";
+    PortModeRedundant = "port-mode-redundant", Note, "the port is treated as all others are", "remove it";
+    TokenOptional = "token-optional", Note, "a request without a token passes; only one with a bad token is refused", "require one with a DENY policy on `notRequestPrincipals: [\"*\"]`";
+    TokenNeverValidated = "token-never-validated", Warning, "no RequestAuthentication in this namespace or the root namespace validates tokens, so nobody has claims", "add a RequestAuthentication";
+    KeysMissing = "keys-missing", Note, "without `jwks` and `jwksUri` the keys are looked for in the issuer's OpenID configuration", "write `jwksUri`";
+    KeysPlaintext = "keys-plaintext", Warning, "keys that are fetched in plaintext can be replaced on the way", "write a URL that starts with `https://`";
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@
 //! silently, and written with serde.
 
 mod authorization_policy;
+mod collection;
 mod error;
 mod metadata;
 mod peer_authentication;
@@ -15,6 +16,7 @@ mod request_authentication;
 mod target;
 
 pub use authorization_policy::{Action, AuthorizationPolicy, Condition, Operation, Provider, Rule, Source};
+pub use collection::{PolicyObject, PolicyObjects};
 pub use error::{ObjectError, ObjectKind, Problem};
 pub use metadata::Metadata;
 pub use peer_authentication::{MutualTlsMode, PeerAuthentication};

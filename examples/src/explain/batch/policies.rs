@@ -2,8 +2,8 @@
 
 use mesh_policy::{
     Finding, MissingPolicy, Semantics,
-    crd::{PolicyObjects, Reading, read},
-    object::{AuthorizationPolicy, ObjectError},
+    crd::{Reading, read},
+    object::{AuthorizationPolicy, ObjectError, PolicyObjects},
     waypoint::{ExtensionProvider, ProviderProtocol},
 };
 use serde_json::{Value, json};

@@ -8,10 +8,9 @@ mod mutual_tls;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::PolicyObjects;
 use crate::{
     Policy, PolicyName, Semantics,
-    object::{Action, AuthorizationPolicy, MutualTlsMode, Selector},
+    object::{Action, AuthorizationPolicy, MutualTlsMode, PolicyObjects, Selector},
 };
 use mutual_tls::MutualTls;
 

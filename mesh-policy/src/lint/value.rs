@@ -1,0 +1,264 @@
+//! Values that match nothing, or not what they seem to.
+
+use std::net::{IpAddr, Ipv6Addr};
+
+use ipnet::IpNet;
+
+use super::About;
+use crate::{
+    Code,
+    check::key::Key,
+    finding::{Path, Report},
+    object::{Action, Condition, Operation, Source},
+};
+
+pub(super) fn check(about: About<'_>, report: &mut Report<'_>) {
+    about.for_each_rule(|rule, path| {
+        let from = path.field("from");
+        for (index, source) in rule.from.iter().enumerate() {
+            check_source(about, source, from.index(index).field("source"), report);
+        }
+        let to = path.field("to");
+        for (index, operation) in rule.to.iter().enumerate() {
+            check_operation(about, operation, to.index(index).field("operation"), report);
+        }
+        let when = path.field("when");
+        for (index, condition) in rule.when.iter().enumerate() {
+            check_condition(about, condition, when.index(index), report);
+        }
+    });
+}
+
+/// Calls with each value and its path.
+fn each(values: &[String], path: Path<'_>, mut visit: impl FnMut(&str, Path<'_>)) {
+    values.iter().enumerate().for_each(|(index, text)| visit(text, path.index(index)));
+}
+
+fn check_source(about: About<'_>, source: &Source, path: Path<'_>, report: &mut Report<'_>) {
+    for (name, values) in [("principals", &source.principals), ("notPrincipals", &source.not_principals)] {
+        each(values, path.field(name), |text, path| principal(about, text, path, report));
+    }
+    for (name, values) in [("namespaces", &source.namespaces), ("notNamespaces", &source.not_namespaces)] {
+        each(values, path.field(name), |text, path| namespace(text, path, report));
+    }
+    for (name, values) in [
+        ("requestPrincipals", &source.request_principals),
+        ("notRequestPrincipals", &source.not_request_principals),
+    ] {
+        each(values, path.field(name), |text, path| request_principal(text, path, report));
+    }
+    for (name, values) in [
+        ("ipBlocks", &source.ip_blocks),
+        ("notIpBlocks", &source.not_ip_blocks),
+        ("remoteIpBlocks", &source.remote_ip_blocks),
+        ("notRemoteIpBlocks", &source.not_remote_ip_blocks),
+    ] {
+        each(values, path.field(name), |text, path| address(text, path, report));
+    }
+}
+
+fn check_operation(about: About<'_>, operation: &Operation, path: Path<'_>, report: &mut Report<'_>) {
+    let denies = about.policy.action == Action::Deny;
+    // What a rule fails to match is let through: of a DENY by a value, of others by a negated one.
+    for (name, values, evadable) in
+        [("hosts", &operation.hosts, denies), ("notHosts", &operation.not_hosts, !denies)]
+    {
+        let any_port = values.iter().any(|value| value.ends_with(":*"));
+        each(values, path.field(name), |text, path| {
+            wildcard(text, path, report);
+            if text.contains('/') {
+                report.value(Code::HostForm, path, text);
+            } else if evadable && !any_port && !text.contains(':') && !text.ends_with('*') {
+                report.value(Code::HostPort, path, text);
+            }
+        });
+    }
+    for (name, values) in [("ports", &operation.ports), ("notPorts", &operation.not_ports)] {
+        each(values, path.field(name), |text, path| port(about, text, path, report));
+    }
+    for (name, values) in [("methods", &operation.methods), ("notMethods", &operation.not_methods)] {
+        each(values, path.field(name), |text, path| {
+            wildcard(text, path, report);
+            if text.bytes().any(|byte| byte.is_ascii_lowercase()) {
+                report.value_with(
+                    Code::MethodCase,
+                    path,
+                    text,
+                    format!("write `{}`", text.to_ascii_uppercase()),
+                );
+            }
+        });
+    }
+    for (name, values, evadable) in
+        [("paths", &operation.paths, denies), ("notPaths", &operation.not_paths, !denies)]
+    {
+        each(values, path.field(name), |text, path| {
+            request_path(about, values, text, evadable, path, report)
+        });
+    }
+}
+
+fn check_condition(about: About<'_>, condition: &Condition, path: Path<'_>, report: &mut Report<'_>) {
+    let Some(key) = Key::parse(&condition.key) else { return };
+    if let Key::Claim(inner) = key
+        && inner.replace("][", "").contains(['[', ']'])
+    {
+        let instead = "write each name in brackets of its own: `request.auth.claims[a][b]`".to_owned();
+        report.value_with(Code::InnerWildcard, path.field("key"), &condition.key, instead);
+    }
+    for (name, values) in [("values", &condition.values), ("notValues", &condition.not_values)] {
+        each(values, path.field(name), |text, path| match key {
+            Key::DestinationIp | Key::RemoteIp | Key::SourceIp => address(text, path, report),
+            Key::DestinationPort => port(about, text, path, report),
+            Key::RequestPrincipal => request_principal(text, path, report),
+            Key::ServerName => {
+                wildcard(text, path, report);
+                if text.bytes().any(|byte| byte.is_ascii_uppercase()) {
+                    let instead = format!("write `{}`", text.to_ascii_lowercase());
+                    report.value_with(Code::ServerNameCase, path, text, instead);
+                }
+            }
+            Key::SourceNamespace => namespace(text, path, report),
+            Key::SourcePrincipal => principal(about, text, path, report),
+            Key::Claim(_) => {
+                wildcard(text, path, report);
+                if text == "true" || text == "false" || text.parse::<f64>().is_ok() {
+                    report.value(Code::ClaimNotText, path, text);
+                }
+            }
+            Key::Header(_) => {
+                wildcard(text, path, report);
+                if text.contains(',') {
+                    report.value(Code::HeaderComma, path, text);
+                }
+            }
+            Key::Audiences | Key::Experimental | Key::Presenter => wildcard(text, path, report),
+            Key::SourceServiceAccount | Key::SourceTrustDomain => {}
+        });
+    }
+}
+
+/// A star that is neither alone nor at one end.
+fn wildcard(text: &str, path: Path<'_>, report: &mut Report<'_>) {
+    if has_inner_wildcard(text) {
+        report.value(Code::InnerWildcard, path, text);
+    }
+}
+
+fn has_inner_wildcard(text: &str) -> bool {
+    let rest = text.strip_prefix('*').or_else(|| text.strip_suffix('*')).unwrap_or(text);
+    rest.contains('*')
+}
+
+fn principal(about: About<'_>, text: &str, path: Path<'_>, report: &mut Report<'_>) {
+    if text.contains("://") {
+        let instead = format!("write `{}`", text.split_once("://").map_or(text, |(_, rest)| rest));
+        return report.value_with(Code::PrincipalScheme, path, text, instead);
+    }
+    if has_inner_wildcard(text) {
+        return report.value(Code::InnerWildcard, path, text);
+    }
+    let parts: Vec<_> = text.split('/').collect();
+    let [domain, rest @ ..] = parts.as_slice() else { return };
+    if !text.contains('*')
+        && !matches!(rest, ["ns", namespace, "sa", account] if !namespace.is_empty() && !account.is_empty())
+    {
+        return report.value(Code::PrincipalForm, path, text);
+    }
+    if rest.is_empty() || domain.contains('*') {
+        return;
+    }
+    let mesh = &about.surroundings.mesh;
+    if *domain == "cluster.local" && mesh.trust_domain != "cluster.local" {
+        return report.value(Code::ClusterLocal, path, text);
+    }
+    let known =
+        [&mesh.trust_domain].into_iter().chain(&mesh.trust_domain_aliases).any(|known| known == domain);
+    if !known && *domain != "cluster.local" {
+        report.value(Code::PrincipalForeign, path, text);
+    }
+}
+
+fn namespace(text: &str, path: Path<'_>, report: &mut Report<'_>) {
+    if text.contains('/') {
+        report.value(Code::NamespaceForm, path, text);
+    } else if has_inner_wildcard(text) {
+        report.value(Code::NamespaceWildcard, path, text);
+    }
+}
+
+fn request_principal(text: &str, path: Path<'_>, report: &mut Report<'_>) {
+    let surprising = match text.rsplit_once('/') {
+        None => !text.contains('*'),
+        // The wildcard of an issuer that holds slashes ends up in the subject: `https://issuer*`.
+        Some((issuer, subject)) => text == "*/*" || issuer.ends_with(":/") || subject.is_empty(),
+    };
+    if surprising {
+        report.value(Code::RequestPrincipalForm, path, text);
+    }
+}
+
+fn address(text: &str, path: Path<'_>, report: &mut Report<'_>) {
+    let range = text.parse::<IpNet>().ok();
+    let address = range.map(|range| range.addr()).or_else(|| text.parse().ok());
+    if let Some(v4) = address.and_then(|address| match address {
+        IpAddr::V4(_) => None,
+        IpAddr::V6(address) => Ipv6Addr::to_ipv4_mapped(&address),
+    }) {
+        return report.value_with(Code::MappedAddress, path, text, format!("write `{v4}`"));
+    }
+    if let Some(range) = range.filter(|range| range.trunc() != *range) {
+        report.value_with(Code::HostBits, path, text, format!("write `{}`", range.trunc()));
+    }
+}
+
+fn port(about: About<'_>, text: &str, path: Path<'_>, report: &mut Report<'_>) {
+    let Ok(port) = text.parse::<u16>() else { return };
+    if port == 0 {
+        return report.value(Code::PortZero, path, text);
+    }
+    let Some(selected) = about.selected().filter(|_| about.is_at_node()) else { return };
+    let known: Vec<_> = selected.filter(|workload| !workload.ports.is_empty()).collect();
+    if !known.is_empty() && !known.iter().any(|workload| workload.ports.contains(&port)) {
+        report.value(Code::ServicePort, path, text);
+    }
+}
+
+fn request_path(
+    about: About<'_>,
+    all: &[String],
+    text: &str,
+    evadable: bool,
+    path: Path<'_>,
+    report: &mut Report<'_>,
+) {
+    if text.contains("{*}") || text.contains("{**}") {
+        if let Some(before) = text.strip_suffix("/{**}") {
+            if evadable && !before.is_empty() && !all.iter().any(|other| other == before) {
+                report.value_with(Code::PathRest, path, text, format!("list `{before}` as well"));
+            }
+        } else if text.ends_with("{**}/") {
+            report.value(Code::PathRestSlash, path, text);
+        }
+        return;
+    }
+    if has_inner_wildcard(text) {
+        return report.value(Code::InnerWildcard, path, text);
+    }
+    if text.contains(['?', '#']) || !text.starts_with(['/', '*']) {
+        return report.value(Code::PathForm, path, text);
+    }
+    let fixed = text.trim_matches('*');
+    let normalization = about.surroundings.normalization;
+    if fixed.starts_with('/')
+        && let Ok(normal) = normalization.normalize(fixed)
+        && normal != fixed
+    {
+        let star = if text.ends_with('*') { "*" } else { "" };
+        return report.value_with(Code::PathNotNormal, path, text, format!("write `{normal}{star}`"));
+    }
+    let slashes_merge = normalization.normalize("/a%2F/b").is_ok_and(|normal| normal == "/a/b");
+    if evadable && !slashes_merge && !matches!(text, "*" | "/" | "/*") {
+        report.value(Code::PathSlashes, path, text);
+    }
+}

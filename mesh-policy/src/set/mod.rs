@@ -4,7 +4,9 @@ mod builder;
 mod index;
 
 pub use builder::{PolicySetBuilder, PolicySetError};
-pub(crate) use index::{Breadth, Cost, Group, Index, Indexed, PlaceRef, RangeShape, Text, TextShape};
+pub(crate) use index::{
+    Breadth, Cost, Group, Index, Indexed, PlaceRef, Postings, RangeShape, Text, TextShape,
+};
 
 use std::{fmt, sync::Arc};
 

@@ -6,25 +6,26 @@ use super::{
     Question, Step, WaypointDecision,
     attributes::Attributes,
     policy::{CompiledPolicy, class},
-    target::MAX_PLACES,
+    target::{MAX_PLACES, PlaceRef},
 };
 use crate::{
     PolicyName, Reason, Semantics,
     object::Action,
-    set::{Group, Index},
+    set::{Group, Index, Postings},
 };
 
 /// The policies that apply to a stream or a request, and what they are asked about.
 #[derive(Clone, Copy)]
 pub(crate) struct Applicable<'a> {
     pub(super) attributes: Attributes<'a>,
+    places: [Option<PlaceRef<'a>>; MAX_PLACES],
     groups: [Option<&'a Group<CompiledPolicy>>; MAX_PLACES],
 }
 
 impl<'a> Applicable<'a> {
     pub(super) fn new(index: &'a Index<CompiledPolicy>, attributes: Attributes<'a>) -> Self {
         let places = attributes.target.places(attributes.mesh);
-        Self { attributes, groups: places.map(|place| index.at(place?)) }
+        Self { attributes, places, groups: places.map(|place| index.at(place?)) }
     }
 
     /// CUSTOM, then DENY, then ALLOW. Providers up to the one given have been asked.
@@ -89,12 +90,20 @@ impl<'a> Applicable<'a> {
         names.next().is_some_and(|first| names.any(|name| name != first))
     }
 
-    /// All policies of a class.
+    /// All policies of a class, none of them twice.
     pub(super) fn policies(self, action: Action, dry_run: bool) -> impl Iterator<Item = &'a CompiledPolicy> {
-        let groups = self.groups.into_iter().flatten();
-        let postings = groups.filter_map(move |group| group.class(class(action, dry_run)));
-        let Attributes { target, mesh, .. } = self.attributes;
-        postings.flat_map(|postings| postings.policies()).filter(move |policy| policy.selects(&target, mesh))
+        let Self { attributes, places, groups } = self;
+        groups.into_iter().enumerate().flat_map(move |(index, group)| {
+            let postings = group.and_then(|group| group.class(class(action, dry_run)));
+            // A policy may name more than one of the places.
+            let is_new = move |policy: &CompiledPolicy| {
+                let mut earlier = places.into_iter().take(index).flatten();
+                !earlier.any(|place| policy.places.iter().any(|other| other.compare(place).is_eq()))
+            };
+            let policies = postings.into_iter().flat_map(Postings::policies);
+            policies
+                .filter(move |policy| policy.selects(&attributes.target, attributes.mesh) && is_new(policy))
+        })
     }
 
     /// The policies of a class that match, each with its first rule that does, by name.

@@ -40,8 +40,6 @@ impl<'a> WaypointExplanation<'a> {
             }
         }
         policies.sort_by(|a, b| a.order(&decision).cmp(&b.order(&decision)));
-        // A policy may apply by more than one of its targets.
-        policies.dedup_by_key(|trace| trace.policy);
         Self { decision, policies }
     }
 

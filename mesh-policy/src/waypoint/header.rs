@@ -11,17 +11,19 @@ use crate::Semantics;
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Header {
     name: Box<str>,
-    /// What to look the lines up by; nothing for what is no header but part of the request line.
+    /// What to look the lines up by; nothing if no header can be called so.
     key: Option<HeaderName>,
 }
 
 impl Header {
-    /// Nothing if no request can have such a header.
-    pub(super) fn new(name: &str) -> Option<Self> {
+    pub(super) fn new(name: &str) -> Self {
         let name = name.to_ascii_lowercase();
-        let key = HeaderName::from_bytes(name.as_bytes()).ok();
-        let is_pseudo = matches!(name.as_str(), ":authority" | ":method" | ":path");
-        (is_pseudo || key.is_some()).then(|| Self { name: name.into(), key })
+        Self { key: HeaderName::from_bytes(name.as_bytes()).ok(), name: name.into() }
+    }
+
+    /// Whether a request can have such a header, or part of its request line is called so.
+    pub(super) fn is_possible(&self) -> bool {
+        self.key.is_some() || matches!(&*self.name, ":authority" | ":method" | ":path")
     }
 
     pub(super) fn name(&self) -> &str {

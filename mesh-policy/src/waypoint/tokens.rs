@@ -105,20 +105,20 @@ impl TokenRules {
 
 impl TokenRule {
     fn new(rule: &JwtRule) -> Self {
-        // A name that no header can have finds nothing.
-        let headers = rule.from_headers.iter().filter_map(|from| {
-            Some(Place::Header { header: Header::new(&from.name)?, prefix: from.prefix.clone() })
-        });
+        let headers = rule
+            .from_headers
+            .iter()
+            .map(|from| Place::Header { header: Header::new(&from.name), prefix: from.prefix.clone() });
         let cookies = rule
             .from_cookies
             .iter()
-            .filter_map(|name| Some(Place::Cookie { header: Header::new("cookie")?, name: name.clone() }));
+            .map(|name| Place::Cookie { header: Header::new("cookie"), name: name.clone() });
         let parameters = rule.from_params.iter().cloned().map(Place::Parameter);
         let mut places: Vec<_> = headers.chain(parameters).chain(cookies).collect();
         if rule.from_headers.is_empty() && rule.from_params.is_empty() && rule.from_cookies.is_empty() {
-            let bearer = Header::new("authorization")
-                .map(|header| Place::Header { header, prefix: "Bearer ".to_owned() });
-            places.extend(bearer.into_iter().chain([Place::Parameter("access_token".to_owned())]));
+            let header = Header::new("authorization");
+            places.push(Place::Header { header, prefix: "Bearer ".to_owned() });
+            places.push(Place::Parameter("access_token".to_owned()));
         }
         Self { rule: rule.clone(), places }
     }

@@ -59,6 +59,9 @@ impl RuleContext<'_> {
                     continue;
                 }
             };
+            if matches!(&attribute, Attribute::Header(header) if !header.is_possible()) {
+                self.refuse(Problem::HeaderName, || format!("{path}.key"), &condition.key)?;
+            }
             let mut conditions = Vec::new();
             self.field(&mut conditions, attribute.clone(), false, &condition.values, || {
                 format!("{path}.values")

@@ -1,0 +1,164 @@
+//! The compiled policies of waypoints against a naive reading of the same objects.
+
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests may panic")]
+
+mod call;
+mod generate;
+mod naive;
+
+use std::collections::BTreeSet;
+
+use call::Call;
+use mesh_policy::{
+    PolicyName, Reason, Semantics,
+    object::AuthorizationPolicy,
+    waypoint::{
+        Answer, EnforcementPoint, Mesh, RequestPolicySet, Step, StreamPolicySet, WaypointDecision,
+        WaypointPolicySet,
+    },
+};
+use naive::{Outcome, Point};
+use proptest::{collection::vec, prelude::*};
+
+/// Sets of policies; each decides about so many calls, at two points and by two readings.
+const SETS: u32 = 2600;
+const CALLS: usize = 10;
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: SETS, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn decisions_agree_with_the_naive_reading(
+        mesh in generate::mesh(),
+        objects in generate::objects(),
+        calls in vec(generate::call(), CALLS),
+    ) {
+        for semantics in [Semantics::Istio, Semantics::Strict] {
+            let (requests, accepted) = build::<mesh_policy::waypoint::Requests>(&objects, &mesh, semantics);
+            let point = Point { semantics, is_stream: false, mesh: &mesh };
+            for call in &calls {
+                call.with_facts(|facts| check(requests.evaluate_request(facts), &accepted, call, point))?;
+                call.with_facts(|facts| {
+                    let explanation = requests.explain(facts, |question| answer(question.provider()));
+                    prop_assert_eq!(outcome(explanation.decision().reason()), point.decide(&accepted, call, answer));
+                    for trace in explanation.policies() {
+                        let object = accepted.iter().find(|object| object.metadata.policy_name() == *trace.policy()).unwrap();
+                        prop_assert_eq!(trace.rules().len(), object.rules.len());
+                    }
+                    let considered: BTreeSet<_> = explanation.policies().iter().map(|trace| trace.policy().clone()).collect();
+                    let applying: BTreeSet<_> = accepted.iter().filter(|object| point.applies(object, call))
+                        .map(|object| object.metadata.policy_name()).collect();
+                    prop_assert_eq!(considered, applying);
+                    prop_assert!(!explanation.to_string().is_empty());
+                    Ok(())
+                })?;
+            }
+            let (streams, accepted) = build::<mesh_policy::waypoint::Streams>(&objects, &mesh, semantics);
+            let point = Point { semantics, is_stream: true, mesh: &mesh };
+            for call in &calls {
+                call.with_facts(|facts| check(streams.evaluate_stream(&facts.stream), &accepted, call, point))?;
+            }
+        }
+    }
+
+    // Changes one by one, and all at once, find what a fresh set finds.
+    #[test]
+    fn changing_a_set_equals_building_it(
+        mesh in generate::mesh(),
+        objects in generate::objects(),
+        replaced in generate::objects(),
+        calls in vec(generate::call(), 2),
+    ) {
+        let mut changed = RequestPolicySet::istio(mesh.clone());
+        for object in objects.iter().chain(&replaced) {
+            changed.insert(object).unwrap();
+        }
+        let names: BTreeSet<_> = replaced.iter().map(|object| object.metadata.policy_name()).collect();
+        for object in &objects {
+            let name = object.metadata.policy_name();
+            if !names.contains(&name) {
+                changed.remove(&name);
+            }
+        }
+        let built = RequestPolicySet::istio(mesh).replaced(&replaced).unwrap();
+        prop_assert!(changed.names().eq(built.names()));
+        for call in &calls {
+            call.with_facts(|facts| {
+                let reason = |set: &RequestPolicySet| outcome(resolve(set.evaluate_request(facts)).reason());
+                prop_assert_eq!(reason(&changed), reason(&built));
+                Ok(())
+            })?;
+        }
+    }
+}
+
+/// What a set accepts, and the set of it.
+fn build<P: EnforcementPoint>(
+    objects: &[AuthorizationPolicy],
+    mesh: &Mesh,
+    semantics: Semantics,
+) -> (WaypointPolicySet<P>, Vec<AuthorizationPolicy>) {
+    let empty = match semantics {
+        Semantics::Istio => WaypointPolicySet::istio(mesh.clone()),
+        Semantics::Strict => WaypointPolicySet::strict(mesh.clone()),
+    };
+    let accepts = |object: &&AuthorizationPolicy| empty.clone().insert(object).is_ok();
+    let accepted: Vec<_> = objects.iter().filter(accepts).cloned().collect();
+    assert!(semantics == Semantics::Strict || accepted.len() == objects.len());
+    (empty.replaced(&accepted).unwrap(), accepted)
+}
+
+fn check(
+    step: Step<'_>,
+    accepted: &[AuthorizationPolicy],
+    call: &Call,
+    point: Point<'_>,
+) -> Result<(), TestCaseError> {
+    let decision = resolve(step);
+    let expected = point.decide(accepted, call, answer);
+    prop_assert_eq!(outcome(decision.reason()), expected.clone(), "{:?} {:#?} {:#?}", point, accepted, call);
+    let (denials, audits) = point.findings(accepted, call, &expected);
+    let mut found: Vec<PolicyName> = decision.dry_run_denials().cloned().collect();
+    found.sort();
+    prop_assert_eq!(found, denials);
+    let found: Vec<_> = decision.audits().map(|(name, rule)| (name.clone(), rule)).collect();
+    prop_assert_eq!(found, audits);
+    Ok(())
+}
+
+/// Providers always say the same.
+fn answer(provider: &str) -> Answer {
+    match provider {
+        "http" => Answer::Deny,
+        "open" => Answer::Failed,
+        _ => Answer::Allow,
+    }
+}
+
+fn resolve(mut step: Step<'_>) -> WaypointDecision<'_> {
+    loop {
+        match step {
+            Step::Ask(question) => step = question.answer(answer(question.provider())),
+            Step::Decided(decision) => return decision,
+        }
+    }
+}
+
+fn outcome(reason: Reason<'_>) -> Outcome {
+    match reason {
+        Reason::AllowedBy { policy, rule } => Outcome::AllowedBy(policy.clone(), rule),
+        Reason::DeniedBy { policy, rule } => Outcome::DeniedBy(policy.clone(), rule),
+        Reason::DeniedByProvider { policy, rule, provider } => {
+            Outcome::DeniedByProvider(policy.clone(), rule, provider.to_owned())
+        }
+        Reason::NoAllowPolicies => Outcome::NoAllowPolicies,
+        Reason::NoneAllowed => Outcome::NoneAllowed,
+        Reason::ProviderFailed { policy, rule, provider } => {
+            Outcome::ProviderFailed(policy.clone(), rule, provider.to_owned())
+        }
+        Reason::ProviderUnusable { policy, rule, provider } => {
+            Outcome::ProviderUnusable(policy.clone(), rule, provider.to_owned())
+        }
+        other => panic!("{other}"),
+    }
+}

@@ -1,8 +1,19 @@
 //! Deciding allocates nothing, whatever the answer.
 
+#[path = "support/call.rs"]
+mod call;
+
 mod support;
 
-use mesh_policy::{Match, Scope, StringMatch};
+use mesh_policy::{
+    Match, Scope, StringMatch,
+    object::{
+        self, Action, AuthorizationPolicy, Condition, Metadata, Operation, Provider, Source, TargetRef,
+    },
+    waypoint::{
+        Answer, ClaimValue, ExtensionProvider, Mesh, ProviderProtocol, RequestPolicySet, ServiceKind, Step,
+    },
+};
 use support::*;
 
 // policy#50
@@ -50,5 +61,97 @@ fn decisions_allocate_nothing() {
             denials = call.decide(&set).dry_run_denials().count();
         });
         assert_eq!(allocated.count_total, 0, "{call:?} {denials}");
+    }
+}
+
+// policy#50 at waypoints
+#[test]
+fn decisions_about_requests_allocate_nothing() {
+    let text = |value: &str| vec![value.to_owned()];
+    let target = || TargetRef { kind: "Service".to_owned(), name: "cart".to_owned(), ..TargetRef::default() };
+    let of = |name: &str, action, from, to, when| AuthorizationPolicy {
+        metadata: Metadata::named("shop", name),
+        target_refs: vec![target()],
+        action,
+        provider: (action == Action::Custom).then(|| Provider { name: "grpc".to_owned() }),
+        rules: vec![object::Rule { from, to, when }],
+        ..AuthorizationPolicy::default()
+    };
+    let when = |key: &str, value: &str| {
+        vec![Condition { key: key.to_owned(), values: text(value), ..Condition::default() }]
+    };
+    let source = Source {
+        principals: text("example.org/*"),
+        not_namespaces: text("b*k"),
+        trust_domains: text("*"),
+        not_service_accounts: text("shop/other"),
+        not_request_principals: text("*/alice"),
+        ip_blocks: text("192.0.2.0/24"),
+        ..Source::default()
+    };
+    let operation = |path: &str| Operation {
+        hosts: text("*.EXAMPLE.com"),
+        methods: text("GET"),
+        paths: text(path),
+        ports: text("8080"),
+        ..Operation::default()
+    };
+    let policies = [
+        of("a", Action::Allow, vec![source], vec![operation("/items/{*}")], vec![]),
+        of("b", Action::Deny, vec![], vec![operation("/items/{**}/x")], vec![]),
+        of("c", Action::Deny, vec![], vec![], when("request.headers[x-tenant]", "bad*")),
+        of("d", Action::Deny, vec![], vec![], when("request.headers[user-agent]", "a,b")),
+        of("e", Action::Deny, vec![], vec![], when("request.auth.claims[groups]", "blocked")),
+        of("f", Action::Deny, vec![], vec![], when("source.namespace", "x*y")),
+        of("g", Action::Deny, vec![], vec![], when("source.serviceAccount", "shop/x")),
+        of("h", Action::Deny, vec![], vec![], when("connection.sni", "*.example.org")),
+        of("i", Action::Audit, vec![], vec![operation("/items/*")], vec![]),
+        of("j", Action::Custom, vec![], vec![operation("/items/9")], vec![]),
+    ];
+    let mut mesh = Mesh::new("example.org");
+    let grpc = ExtensionProvider { protocol: ProviderProtocol::Grpc, fail_open: false };
+    mesh.providers.insert("grpc".to_owned(), grpc);
+    let groups = ClaimValue::List(vec!["dev".into(), "blocked".into()]);
+    for (peer, path, header, claims) in [
+        (Some("spiffe://example.org/ns/shop/sa/web"), "/items/7?x", "good", None),
+        (Some("spiffe://example.org/ns/a/ns/b/sa/c/sa/d"), "/items/9", "bad", None),
+        (None, "/items/7/x", "good", Some(groups)),
+    ] {
+        let call = call::Call {
+            place: call::Place::Waypoint {
+                namespace: "shop".to_owned(),
+                name: "waypoint".to_owned(),
+                service: Some((ServiceKind::Service, "shop".to_owned(), "cart".to_owned())),
+            },
+            source: "192.0.2.1".parse().unwrap(),
+            remote: "::ffff:192.0.2.1".parse().unwrap(),
+            peer: peer.map(str::to_owned),
+            destination: "192.0.2.2:8080".parse().unwrap(),
+            sni: Some("Cart.example.net".to_owned()),
+            metadata: Vec::new(),
+            method: "GET".to_owned(),
+            authority: Some("cart.example.com".to_owned()),
+            path: path.to_owned(),
+            headers: vec![
+                ("X-Tenant".to_owned(), header.as_bytes().to_vec()),
+                ("user-agent".to_owned(), b"a".to_vec()),
+                ("User-Agent".to_owned(), b"c".to_vec()),
+            ],
+            claims: claims.map(|groups| [("groups".to_owned(), groups)].into_iter().collect()),
+        };
+        for empty in [RequestPolicySet::istio(mesh.clone()), RequestPolicySet::strict(mesh.clone())] {
+            let set = empty.replaced(&policies).unwrap();
+            call.with_facts(|facts| {
+                let mut findings = 0;
+                let allocated = allocation_counter::measure(|| {
+                    let decision = match set.evaluate_request(facts) {
+                        Step::Ask(question) => question.answer(Answer::Allow).without_providers(),
+                        step @ Step::Decided(_) => step.without_providers(),
+                    };
+                    findings = decision.dry_run_denials().count() + decision.audits().count();
+                });
+                assert_eq!(allocated.count_total, 0, "{path} {findings}");
+            });
+        }
     }
 }

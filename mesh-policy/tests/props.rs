@@ -22,12 +22,18 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(512))]
 
     #[test]
-    fn agrees_with_the_naive_reading(policies in policies(), call in call(), missing in missing()) {
+    fn agrees_with_the_naive_reading(
+        policies in policies(),
+        calls in vec(call(), 100),
+        missing in missing(),
+    ) {
         let set = build(&policies, missing);
-        let decision = call.decide(&set);
-        prop_assert_eq!(decision.reason(), naive::decide(&policies, &call, missing));
-        let dry_run: BTreeSet<_> = decision.dry_run_denials().collect();
-        prop_assert_eq!(dry_run, naive::dry_run_denials(&policies, &call, decision.reason()));
+        for call in &calls {
+            let decision = call.decide(&set);
+            prop_assert_eq!(decision.reason(), naive::decide(&policies, call, missing));
+            let dry_run: BTreeSet<_> = decision.dry_run_denials().collect();
+            prop_assert_eq!(dry_run, naive::dry_run_denials(&policies, call, decision.reason()));
+        }
     }
 
     // Enough policies that the index spans pages and rules share keys.

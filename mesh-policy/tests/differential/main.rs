@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests may panic")]
 
+#[path = "../support/call.rs"]
 mod call;
 mod generate;
 mod naive;
@@ -12,10 +13,7 @@ use call::Call;
 use mesh_policy::{
     PolicyName, Reason, Semantics,
     object::AuthorizationPolicy,
-    waypoint::{
-        Answer, EnforcementPoint, Mesh, RequestPolicySet, Step, StreamPolicySet, WaypointDecision,
-        WaypointPolicySet,
-    },
+    waypoint::{Answer, EnforcementPoint, Mesh, RequestPolicySet, Step, WaypointDecision, WaypointPolicySet},
 };
 use naive::{Outcome, Point};
 use proptest::{collection::vec, prelude::*};

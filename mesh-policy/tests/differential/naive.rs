@@ -405,12 +405,12 @@ impl Context<'_> {
         let trimmed = value.strip_prefix('/').ok_or(Unusable)?;
         let trimmed = trimmed.strip_suffix('/').unwrap_or(trimmed);
         let segments: Vec<_> = trimmed.split('/').collect();
-        let is_operator = |segment: &&str| ["{*}", "{**}"].contains(segment);
-        if !segments.iter().all(|segment| is_operator(&segment) || literal.is_match(segment)) {
+        let is_operator = |segment: &str| ["{*}", "{**}"].contains(&segment);
+        if !segments.iter().all(|segment| is_operator(segment) || literal.is_match(segment)) {
             return Err(Unusable);
         }
         let any = segments.iter().position(|segment| *segment == "{**}").unwrap_or(segments.len());
-        if segments.iter().skip(any + 1).any(|segment| is_operator(&segment)) {
+        if segments.iter().skip(any + 1).any(|segment| is_operator(segment)) {
             return Err(Unusable);
         }
         let taken = r"a-zA-Z0-9\-._~%!$&'()+,;:@=*";

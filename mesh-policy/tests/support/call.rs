@@ -1,5 +1,7 @@
 //! A stream or a request, in values of its own.
 
+#![allow(dead_code, reason = "each test binary uses its part")]
+
 use std::net::{IpAddr, SocketAddr};
 
 use mesh_policy::waypoint::{

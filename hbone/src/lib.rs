@@ -38,6 +38,7 @@
 //! | [`server::Handle`] | drains or aborts a server's connection |
 //! | [`Tunnel`], [`RecvHalf`], [`SendHalf`] | a byte stream, and its two directions |
 //! | [`pool::Pool`] | connections shared per key |
+//! | [`nested::Nested`] | tunnels through gateways between networks: double HBONE |
 //! | [`ConnectRequest`], [`ConnectResponse`], [`Refusal`] | what is asked and answered |
 //! | [`Destination`], [`Baggage`], [`Forwarded`], [`TraceParent`], [`TraceState`] | the values in requests and responses |
 //!
@@ -45,7 +46,8 @@
 //!
 //! | feature | default | what it adds |
 //! |---|---|---|
-//! | `pool` | yes | [`pool`], and with it tokio's `rt` and `tower-service` |
+//! | `pool` | yes | [`pool`] and [`nested`], and with them tokio's `rt` and `tower-service` |
+//! | `tower` | no | [`service`]: connections and pools as tower services |
 //!
 //! # Security
 //!
@@ -57,9 +59,13 @@
 pub mod client;
 mod connection;
 #[cfg(feature = "pool")]
+pub mod nested;
+#[cfg(feature = "pool")]
 pub mod pool;
 mod proto;
 pub mod server;
+#[cfg(feature = "tower")]
+pub mod service;
 mod tunnel;
 
 pub use self::{

@@ -21,7 +21,9 @@ mod error;
 mod send_connect;
 
 #[cfg(feature = "pool")]
-pub(crate) use self::{builder::INITIAL_PEER_LIMIT, send_connect::Opening};
+pub(crate) use self::builder::INITIAL_PEER_LIMIT;
+#[cfg(any(feature = "pool", feature = "tower"))]
+pub(crate) use self::send_connect::Opening;
 pub use self::{
     builder::{Builder, handshake},
     connection::Connection,

@@ -50,9 +50,14 @@ impl SendConnect {
     ///
     /// Dropping the future takes the request back with CANCEL; the peer may have acted on it.
     pub async fn connect(&self, request: ConnectRequest) -> Result<Tunnel, ConnectError> {
+        self.start(&request)?.await
+    }
+
+    /// Sends a request without waiting for the answer.
+    pub(crate) fn start(&self, request: &ConnectRequest) -> Result<Opening, ConnectError> {
         self.active.0.fetch_add(1, Ordering::Relaxed);
         let permit = Permit::new(Arc::clone(&self.active) as Arc<dyn Release>);
-        self.open(&request, permit)?.await
+        self.open(request, permit)
     }
 
     /// Sends a request without waiting for the answer. `permit` stays with the tunnel.

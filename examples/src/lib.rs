@@ -1,5 +1,6 @@
 //! Ready binaries built from the suite, and the laboratory in which the demo and the system tests run them.
 
+pub mod connector;
 #[cfg(feature = "dev-ca")]
 pub mod demo;
 mod duration;

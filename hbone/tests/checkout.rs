@@ -33,7 +33,9 @@ impl Service<String> for Dialer {
 
     fn call(&mut self, _: String) -> Self::Future {
         let (near, far) = duplex(PIPE);
-        tokio::spawn(async move { serve(server::handshake(far).await.unwrap(), echo) });
+        tokio::spawn(async move {
+            serve(server::handshake(far).await.unwrap(), echo);
+        });
         ready(Ok(near))
     }
 }

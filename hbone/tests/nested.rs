@@ -100,7 +100,7 @@ async fn answer(backend: usize, incoming: Incoming) {
     assert_eq!(*incoming.destination(), hostname());
     assert_eq!(incoming.forwarded_network(), Some("west"));
     assert_eq!(incoming.baggage().unwrap().namespace(), Some("shop"));
-    let response = ConnectResponse::new().with_baggage(&Baggage::new().with_cluster("east"));
+    let response = ConnectResponse::new().with_baggage(Baggage::new().with_cluster("east"));
     let (mut recv, mut send) = incoming.accept_with(response).unwrap().into_split();
     send.send(vec![u8::try_from(backend).unwrap()].into()).await.unwrap();
     while let Some(Ok(data)) = recv.data().await {
@@ -160,7 +160,7 @@ fn west() -> Builder {
 }
 
 fn nested_request() -> ConnectRequest {
-    ConnectRequest::new(hostname()).with_baggage(&baggage())
+    ConnectRequest::new(hostname()).with_baggage(baggage())
 }
 
 /// Which backend a tunnel leads to.

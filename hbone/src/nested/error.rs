@@ -2,6 +2,9 @@ use thiserror::Error;
 
 use crate::{connection::Side, pool::PoolError};
 
+/// Why there is no tunnel through a gateway: the inner pool's error, whatever pool there is.
+pub type NestedError<E, S> = PoolError<NestedDialError<E, S>>;
+
 /// Why there is no inner connection. `E` is the error of the service that dials gateways, `S` of the one that secures
 /// tunnels.
 #[derive(Debug, Error)]

@@ -79,7 +79,10 @@ use tokio::{
 use tower_service::Service;
 
 use self::connector::Connector;
-pub use self::{builder::Builder, error::NestedDialError};
+pub use self::{
+    builder::Builder,
+    error::{NestedDialError, NestedError},
+};
 use crate::{
     client,
     pool::{DialError, Pool, PoolError, Task},
@@ -106,9 +109,11 @@ where
 {
     connector: Connector<K, C, S>,
     /// Where inner connections are shared, if they are.
-    inner: Option<Pool<NestedKey<K, I>, Connector<K, C, S>>>,
+    inner: Option<InnerPool<K, I, C, S>>,
     settings: Arc<Settings>,
 }
+
+type InnerPool<K, I, C, S> = Pool<NestedKey<K, I>, Connector<K, C, S>>;
 
 /// What inner connections must agree on to be shared.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -161,7 +166,7 @@ where
         gateway: K,
         inner: I,
         request: ConnectRequest,
-    ) -> impl Future<Output = Result<Tunnel, PoolError<NestedDialError<C::Error, S::Error>>>> + Send {
+    ) -> impl Future<Output = Result<Tunnel, NestedError<C::Error, S::Error>>> + Send {
         self.open(NestedKey { gateway, inner, destination: request.destination().clone() }, request)
     }
 
@@ -201,7 +206,7 @@ where
         &self,
         key: NestedKey<K, I>,
         request: ConnectRequest,
-    ) -> Result<Tunnel, PoolError<NestedDialError<C::Error, S::Error>>> {
+    ) -> Result<Tunnel, NestedError<C::Error, S::Error>> {
         let network = self.settings.network.clone();
         match &self.inner {
             Some(inner) => inner.connect(key, request.with_forwarded_network(network)).await,
@@ -215,7 +220,7 @@ where
         key: NestedKey<K, I>,
         outer: ConnectRequest,
         inner: ConnectRequest,
-    ) -> Result<Tunnel, PoolError<NestedDialError<C::Error, S::Error>>> {
+    ) -> Result<Tunnel, NestedError<C::Error, S::Error>> {
         let Settings { client, connect_timeout, response_timeout, spawn, .. } = &*self.settings;
         let failed = |error| PoolError::Dial(DialError::Connector(Arc::new(error)));
         let dial = async {

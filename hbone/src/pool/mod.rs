@@ -23,7 +23,7 @@
 //! ```
 //! use std::{io, time::Duration};
 //!
-//! use hbone::{ConnectRequest, pool::{Builder, Pool}};
+//! use hbone::{ConnectRequest, Destination, pool::Builder};
 //! use tokio::{net::TcpStream, time::Instant};
 //! # use std::{net::SocketAddr, pin::Pin, future::Future, task::{Context, Poll}};
 //!
@@ -48,7 +48,8 @@
 //! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
 //! let pool = Builder::new().max_age(Duration::from_secs(600)).build(Dialer);
 //! let next_hop: SocketAddr = "192.0.2.9:15008".parse()?;
-//! let tunnel = pool.connect(next_hop, ConnectRequest::new("192.0.2.9:8080".parse()?)).await?;
+//! let destination: Destination = "192.0.2.9:8080".parse()?;
+//! let tunnel = pool.connect(next_hop, ConnectRequest::new(destination)).await?;
 //! // ...
 //! pool.drain(Instant::now() + Duration::from_secs(5)).await;
 //! # Ok(())

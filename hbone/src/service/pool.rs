@@ -10,7 +10,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tower_service::Service;
 
 use crate::{
-    nested::{Nested, NestedDialError},
+    nested::{Nested, NestedDialError, NestedError},
     pool::{Pool, PoolError},
     proto::ConnectRequest,
     tunnel::Tunnel,
@@ -53,7 +53,7 @@ where
     S::Future: Send,
 {
     type Response = Tunnel;
-    type Error = PoolError<NestedDialError<C::Error, S::Error>>;
+    type Error = NestedError<C::Error, S::Error>;
     type Future = PoolFuture<NestedDialError<C::Error, S::Error>>;
 
     /// Always ready, as the pool of gateways is.

@@ -48,6 +48,6 @@ fn main() -> ExitCode {
         ("tunnel", tunnel::CASES),
     ];
     // Long ones, in which the kind of addresses makes no difference.
-    let once = [("ca", ca::CASES)];
+    let once = [("ca", ca::CASES), ("peers::rbac", peers::rbac::CASES)];
     runner::run(&groups, &once)
 }

@@ -10,4 +10,5 @@ mod identity;
 pub(crate) mod openssl_client;
 pub(crate) mod openssl_server;
 mod program;
+pub(crate) mod rbac;
 mod scene;

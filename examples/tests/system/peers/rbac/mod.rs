@@ -1,0 +1,89 @@
+//! Envoy decides about real requests and streams by the rules that Istio would give it, and our `Istio` semantics decide
+//! the same.
+
+mod bootstrap;
+mod claims;
+mod requests;
+mod streams;
+mod translate;
+
+use std::{
+    path::Path,
+    thread,
+    time::{Duration, Instant},
+};
+
+use examples::lab::{Host, Network, Process, Workspace};
+use mesh_policy::{Semantics, crd::read, object::AuthorizationPolicy};
+use serde_json::Value;
+
+use super::program;
+use crate::runner::{Family, cases};
+
+cases![istio_semantics_are_envoys];
+
+/// Where the identity of the peer is noted, in a waypoint.
+const PEER: &str = "io.istio.peer_principal";
+/// Where the claims of tokens are noted.
+const TOKENS: &str = "envoy.filters.http.jwt_authn";
+
+const PATIENCE: Duration = Duration::from_secs(30);
+
+// policy#61 to policy#94, and part D of the facts.
+fn istio_semantics_are_envoys(workspace: &Workspace, _family: Family) {
+    let Some(envoy) = program::envoy() else { return };
+    let network = Network::new(workspace).unwrap();
+    let [client, server] =
+        [("client", 10), ("server", 20)].map(|(name, number)| network.host(name, number).unwrap());
+    let http: Vec<_> = requests::POLICIES.iter().map(|spec| policies(spec)).collect();
+    let tcp: Vec<_> = streams::POLICIES
+        .iter()
+        .enumerate()
+        .map(|(index, spec)| {
+            bootstrap::stream_ports(index).map(|port| policies(&spec.replace("@PORT", &port.to_string())))
+        })
+        .collect();
+    let config = bootstrap::bootstrap(&http, &tcp, streams::PEER_ID);
+    let _envoy = start(&envoy, &server, &config, workspace);
+    wait_until_listening(&client, &server);
+    let mut differences = requests::compare(&client, &server, &http);
+    differences.extend(streams::compare(&client, &server, &tcp));
+    assert!(differences.is_empty(), "{} differences:\n{}", differences.len(), differences.join("\n"));
+}
+
+/// The policies of a text: a spec on each line that does not begin with a space, in the namespace `foo`.
+fn policies(specs: &str) -> Vec<AuthorizationPolicy> {
+    let text: String = specs
+        .lines()
+        .enumerate()
+        .map(|(index, spec)| {
+            format!(
+                "---\napiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\n\
+                 metadata: {{namespace: foo, name: policy-{index}}}\nspec: {spec}\n"
+            )
+        })
+        .collect();
+    let objects = read(&text).into_objects(Semantics::Istio);
+    objects.unwrap_or_else(|error| panic!("{specs}: {error}")).authorization
+}
+
+/// It says that its workers start before they listen.
+fn wait_until_listening(client: &Host, server: &Host) {
+    let start = Instant::now();
+    while let Err(error) = client.connect((server.v4(), bootstrap::HTTP_PORT).into()) {
+        assert!(start.elapsed() < PATIENCE, "{error}");
+        thread::yield_now();
+    }
+}
+
+fn start(program: &Path, host: &Host, config: &Value, workspace: &Workspace) -> Process {
+    let file = program::file(workspace, config.to_string().as_bytes());
+    let named = file.with_extension("json");
+    std::fs::rename(file, &named).unwrap();
+    let mut command = host.command(program).unwrap();
+    command.args(["--disable-hot-restart", "--log-format", "%L %v", "--concurrency", "1", "-c"]).arg(named);
+    let process = host.spawn(command).unwrap();
+    let started = process.output().wait_for(PATIENCE, |line| line.contains("starting workers").then_some(()));
+    started.unwrap_or_else(|| panic!("Envoy does not start: {:?}", process.output().lines()));
+    process
+}

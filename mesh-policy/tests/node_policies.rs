@@ -72,6 +72,21 @@ fn an_allow_that_needs_http_is_dropped_and_still_denies() {
     }
 }
 
+#[test]
+fn what_a_node_proxy_sees_is_converted_as_it_is_written() {
+    let text = authorization(
+        "rules:\n- from: [{source: {principals: ['example.org/ns/shop/sa/*'], notNamespaces: [bank], ipBlocks: [192.0.2.1]}}]\n  \
+         to: [{operation: {ports: ['8080', '8081'], notPorts: ['9090']}}]\n  \
+         when: [{key: source.principal, values: ['*']}, {key: destination.ip, values: [192.0.2.0/24], notValues: [192.0.2.9]}]",
+    );
+    for semantics in BOTH {
+        let policies = convert(semantics, &text);
+        assert_eq!(policies.policies()[0].rules[0].clauses.len(), 4);
+        assert_eq!(verdicts(&policies, 8080), (Allow, Deny), "{semantics}");
+        assert_eq!(verdicts(&policies, 8082), (Deny, Deny), "{semantics}");
+    }
+}
+
 // policy#52
 #[test]
 fn a_deny_of_ports_and_methods_denies_the_ports() {

@@ -46,12 +46,19 @@ fn check_hidden(about: About<'_>, report: &mut Report<'_>) {
     if !hidden {
         return;
     }
+    let gateways = about.surroundings.gateways.iter().flatten();
+    let waypoints: Vec<_> = gateways.map(|(namespace, name)| format!("/ns/{namespace}/sa/{name}")).collect();
+    let names_waypoint = |source: &Source| {
+        let named =
+            |principal: &String| waypoints.iter().any(|waypoint| principal.ends_with(waypoint.as_str()));
+        source.principals.iter().any(named)
+    };
     about.for_each_rule(|rule, path| {
         let names_clients = |source: &Source| {
             let Source { principals, namespaces, service_accounts, ip_blocks, .. } = source;
             [principals, namespaces, service_accounts, ip_blocks].iter().any(|all| !all.is_empty())
         };
-        if rule.from.iter().any(names_clients)
+        if rule.from.iter().any(|source| names_clients(source) && !names_waypoint(source))
             || rule.when.iter().any(|condition| condition.key.starts_with("source."))
         {
             report.add(Code::WaypointHidesClient, path);

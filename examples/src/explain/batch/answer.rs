@@ -62,9 +62,11 @@ fn point(line: &Line) -> Result<Point, Fault> {
         });
     };
     match text.to_ascii_lowercase().replace(['_', ' '], "-").as_str() {
-        "node" | "node-proxy" | "l4" | "ztunnel" | "e1" => Ok(Point::Node),
-        "waypoint-http" | "http" | "request" | "l7" | "e3" => Ok(Point::WaypointHttp),
-        "waypoint-tcp" | "tcp" | "stream" | "e2" => Ok(Point::WaypointTcp),
+        "node" | "node-proxy" | "node-l4" | "l4" | "ztunnel" | "e1" => Ok(Point::Node),
+        "waypoint-http" | "waypoint-l7" | "http" | "request" | "l7" | "e3" => Ok(Point::WaypointHttp),
+        "waypoint-tcp" | "waypoint-l4" | "tcp" | "stream" | "e2" => Ok(Point::WaypointTcp),
+        "gateway" | "sidecar" | "waypoint" if line.is_http() => Ok(Point::WaypointHttp),
+        "gateway" | "sidecar" | "waypoint" => Ok(Point::WaypointTcp),
         _ => Err(Fault::new(format!("point `{text}`: write node, waypoint-tcp or waypoint-http"))),
     }
 }

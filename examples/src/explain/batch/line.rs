@@ -165,7 +165,7 @@ pub(super) enum SourceLine {
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub(super) struct SourceDescribed {
-    #[serde(alias = "identity", alias = "spiffeId")]
+    #[serde(alias = "identity", alias = "spiffe", alias = "spiffeId", alias = "spiffe_id", alias = "uri")]
     principal: Option<String>,
     #[serde(alias = "address")]
     ip: Option<Address>,

@@ -157,8 +157,9 @@ impl Convert<'_> {
 
     /// Adds what can be used of the values; true if one cannot and that matters.
     fn parse<T>(&self, values: &[String], parse: impl Fn(&str) -> Option<T>, into: &mut Vec<T>) -> bool {
+        let before = into.len();
         into.extend(values.iter().filter_map(|text| parse(text)));
-        into.len() != values.len() && self.semantics == Semantics::Strict
+        into.len() - before != values.len() && self.semantics == Semantics::Strict
     }
 
     /// Istio leaves trust domains out without a word, so that what else the source says decides. The form knows

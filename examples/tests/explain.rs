@@ -1,0 +1,222 @@
+//! The `explain` binary, as a pipeline uses it.
+
+use std::{
+    fs,
+    io::Write,
+    path::PathBuf,
+    process::{Command, Output, Stdio},
+};
+
+use serde_json::Value;
+
+/// A folder that goes when this does.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new(name: &str, text: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("explain-{}-{name}", std::process::id()));
+        fs::create_dir_all(&path).expect("a folder");
+        fs::write(path.join("mesh.yaml"), text).expect("a file");
+        Self(path)
+    }
+
+    fn run(&self, arguments: &[&str]) -> (i32, String) {
+        let output = command().arg("-f").arg(&self.0).args(arguments).output().expect("it runs");
+        outcome(&output)
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+fn command() -> Command {
+    Command::new(env!("CARGO_BIN_EXE_explain"))
+}
+
+fn outcome(output: &Output) -> (i32, String) {
+    (output.status.code().expect("an exit code"), String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+/// The answers to some lines.
+fn batch(lines: &[&str]) -> (i32, Vec<Value>) {
+    let mut child =
+        command().arg("--batch").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("it starts");
+    let text = lines.join("\n");
+    child.stdin.take().expect("a pipe").write_all(text.as_bytes()).expect("it reads");
+    let (code, text) = outcome(&child.wait_with_output().expect("it ends"));
+    (code, text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect())
+}
+
+const MESH: &str = r#"
+apiVersion: v1
+kind: Namespace
+metadata: {name: shop}
+---
+apiVersion: v1
+kind: Pod
+metadata: {namespace: shop, name: cart-0, labels: {app: cart}}
+spec: {serviceAccountName: cart, containers: [{name: app, ports: [{name: web, containerPort: 9090}]}]}
+status: {podIP: 192.0.2.2}
+---
+apiVersion: apps/v1
+kind: Deployment
+metadata: {namespace: shop, name: web}
+spec: {template: {metadata: {labels: {app: web}}, spec: {serviceAccountName: web}}}
+---
+apiVersion: v1
+kind: Service
+metadata: {namespace: shop, name: cart, labels: {istio.io/use-waypoint: waypoint}}
+spec: {selector: {app: cart}, ports: [{name: http, port: 8080, targetPort: web}]}
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: Gateway
+metadata: {namespace: shop, name: waypoint}
+spec: {gatewayClassName: istio-waypoint}
+---
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: {namespace: shop, name: reading}
+spec:
+  targetRefs: [{kind: Service, group: "", name: cart}]
+  rules:
+  - from: [{source: {serviceAccounts: [web]}}]
+    to: [{operation: {methods: [GET]}}]
+---
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: {namespace: shop, name: from-waypoint}
+spec:
+  selector: {matchLabels: {app: cart}}
+  rules: [{from: [{source: {principals: [cluster.local/ns/shop/sa/waypoint]}}], to: [{operation: {ports: ["9090"]}}]}]
+"#;
+
+#[test]
+fn a_question_follows_the_way_through_the_waypoint() {
+    let folder = Folder::new("question", MESH);
+    let web = "spiffe://cluster.local/ns/shop/sa/web";
+    let ask = |from: &str, method: &str| {
+        folder.run(&["--from", from, "--to", "shop/cart:8080", "--method", method])
+    };
+    let (code, text) = ask(web, "GET");
+    assert_eq!(code, 0, "{text}");
+    assert!(text.contains("waypoint shop/waypoint") && text.contains("node of shop/cart-0"), "{text}");
+    assert_eq!(ask(web, "POST").0, 1);
+    assert_eq!(ask("spiffe://cluster.local/ns/bank/sa/web", "GET").0, 1);
+    // Past the waypoint, the node proxy wants the waypoint's identity.
+    assert_eq!(folder.run(&["--from", web, "--to", "shop/cart-0:9090"]).0, 1);
+    assert_eq!(folder.run(&["--to", "shop/nobody"]).0, 2);
+    let (_, json) = folder.run(&["--from", web, "--to", "shop/cart", "--method", "GET", "--json"]);
+    let json: Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(json["hops"][0]["policy"], "shop/reading");
+    assert_eq!(json["hops"][1]["policy"], "shop/from-waypoint");
+}
+
+#[test]
+fn the_matrix_has_a_row_for_each_identity_and_for_plaintext() {
+    let (code, text) = Folder::new("matrix", MESH).run(&["--matrix"]);
+    assert_eq!(code, 0, "{text}");
+    let row = |name: &str| text.lines().find(|line| line.starts_with(name)).unwrap().to_owned();
+    assert!(row("spiffe://cluster.local/ns/shop/sa/web").contains("allow"));
+    assert!(row("spiffe://cluster.local/ns/shop/sa/cart").trim_end().ends_with("deny"));
+    assert!(row("plaintext").contains("deny"));
+}
+
+#[test]
+fn lint_tells_by_its_exit_code() {
+    let folder = Folder::new("lint", MESH);
+    let (code, text) = folder.run(&["--lint"]);
+    assert_eq!(code, 0, "{text}");
+    let broken = MESH.replace("methods: [GET]", "methods: [get]").replace("name: cart}]", "name: card}]");
+    let (code, text) = Folder::new("lint-broken", &broken).run(&["--lint", "--json"]);
+    assert_eq!(code, 1);
+    let codes: Vec<Value> =
+        text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()["code"].clone()).collect();
+    assert!(codes.contains(&"method-case".into()) && codes.contains(&"target-missing".into()), "{text}");
+}
+
+#[test]
+fn broken_policies_stop_a_question_unless_they_fail_closed() {
+    let broken = MESH.replace("methods: [GET]", "methods: [GET], ports: [http]");
+    let folder = Folder::new("broken", &broken);
+    let question =
+        ["--from", "spiffe://cluster.local/ns/shop/sa/web", "--to", "shop/cart", "--method", "GET"];
+    assert_eq!(folder.run(&question).0, 2);
+    let (code, text) = folder.run(&[&question[..], &["--fail-closed"]].concat());
+    assert_eq!(code, 1, "{text}");
+}
+
+#[test]
+fn one_bad_line_does_not_stop_the_others() {
+    let policy = r#"{"apiVersion":"security.istio.io/v1","kind":"AuthorizationPolicy","metadata":{"namespace":"foo","name":"p"},"spec":{"action":"DENY","rules":[{"to":[{"operation":{"ports":["65616"]}}]}]}}"#;
+    let lines = [
+        format!(r#"{{"id":"a","semantics":"istio","point":"tcp","policies":[{policy}],"port":80}}"#),
+        "nonsense".to_owned(),
+        format!(r#"{{"id":"b","semantics":"strict","point":"tcp","policies":{policy},"port":80}}"#),
+        r#"{"id":"c","pont":"node"}"#.to_owned(),
+        format!(
+            r#"{{"id":"d","semantics":"strict","failClosed":true,"point":"tcp","policies":{policy},"port":80}}"#
+        ),
+        r#"{"id":"e","point":"node","port":80}"#.to_owned(),
+    ];
+    let (code, answers) = batch(&lines.each_ref().map(String::as_str));
+    assert_eq!(code, 2);
+    let verdicts: Vec<_> = answers.iter().map(|answer| answer["verdict"].as_str().unwrap()).collect();
+    // Part D, 2: in Istio's reading the port vanishes and everything is denied.
+    assert_eq!(verdicts, ["deny", "error", "error", "error", "deny", "allow"]);
+    assert_eq!(answers[2]["problems"][0]["path"], "spec.rules[0].to[0].operation.ports[0]");
+    assert_eq!((&answers[3]["id"], &answers[3]["line"]), (&"c".into(), &4.into()));
+}
+
+#[test]
+fn facts_come_in_many_forms() {
+    let yaml = "apiVersion: security.istio.io/v1\\nkind: AuthorizationPolicy\\nmetadata: {namespace: foo, name: p}\\nspec:\\n  \
+                rules:\\n  - from: [{source: {serviceAccounts: [a], ipBlocks: [10.0.0.1]}}]\\n    \
+                to: [{operation: {hosts: [h], paths: ['/a*']}}]\\n    when: [{key: 'request.headers[x-a]', values: ['2']}, {key: 'request.auth.claims[g]', values: [dev]}]\\n";
+    let rest = r#""claims":{"g":["dev"]}"#;
+    let id = "spiffe://cluster.local/ns/foo/sa/a";
+    let lines = [
+        format!(
+            r#"{{"policies":"{yaml}","source":{{"principal":"{id}","ip":"10.0.0.1"}},"host":"h","path":"/ab?q","headers":[["x-a","1"],["X-A","2"]],{rest}}}"#
+        ),
+        format!(
+            r#"{{"policies":["{yaml}"],"principal":"cluster.local/ns/foo/sa/a","sourceIp":"10.0.0.1:99","headers":{{":authority":"h",":path":"/a","x-a":["1","2"]}},{rest}}}"#
+        ),
+        format!(
+            r#"{{"policies":["{yaml}"],"namespace":"foo","source":{{"principal":"{id}","ip":"10.0.0.1"}},"request":{{"host":"h","path":"/a","headers":["x-a: 2"],{rest}}}}}"#
+        ),
+        format!(
+            r#"{{"policies":["{yaml}"],"workload":{{"namespace":"foo","labels":{{}}}},"source":"{id}","source_ip":"10.0.0.1","authority":"h","path":"/a","headers":[{{"name":"x-a","value":"2"}}],{rest}}}"#
+        ),
+        // In another namespace it does not apply; with another target it does, since nothing is said to be reached.
+        format!(r#"{{"policies":["{yaml}"],"namespace":"bar","method":"GET"}}"#),
+        format!(r#"{{"policies":["{yaml}"],"method":"GET"}}"#),
+    ];
+    let (code, answers) = batch(&lines.each_ref().map(String::as_str));
+    assert_eq!(code, 0, "{answers:?}");
+    let verdicts: Vec<_> = answers.iter().map(|answer| answer["verdict"].as_str().unwrap()).collect();
+    assert_eq!(verdicts, ["allow", "allow", "allow", "allow", "allow", "deny"], "{answers:?}");
+    assert_eq!(answers[0]["policy"], "foo/p");
+    assert_eq!(answers[4]["reason"], "no allow policies apply");
+}
+
+#[test]
+fn providers_answer_and_node_proxies_list() {
+    let custom = r#"[{"apiVersion":"security.istio.io/v1","kind":"AuthorizationPolicy","metadata":{"namespace":"foo","name":"c"},"spec":{"action":"CUSTOM","provider":{"name":"asks"},"rules":[{}]}}]"#;
+    let wire = r#"[{"name":"x","namespace":"foo","scope":"WorkloadSelector","action":"Deny","dryRun":false,"rules":[[[{"destinationPorts":[80]}]]]}]"#;
+    let lines = [
+        format!(r#"{{"policies":{custom},"answers":{{"asks":"allow"}},"path":"/"}}"#),
+        format!(r#"{{"policies":{custom},"answers":{{"asks":"deny"}},"path":"/"}}"#),
+        format!(r#"{{"policies":{custom},"mesh":{{"providers":{{"asks":{{"protocol":"http","failOpen":true}}}}}},"path":"/"}}"#),
+        format!(r#"{{"policies":{wire},"point":"node","workload":{{"namespace":"foo","policies":["foo/x"]}},"port":80}}"#),
+        format!(r#"{{"policies":{wire},"point":"node","workload":{{"namespace":"foo"}},"port":80}}"#),
+        r#"{"policies":[],"point":"node","workload":{"namespace":"foo","policies":["foo/gone"]}}"#.to_owned(),
+        r#"{"policies":[],"mesh":{"missingPolicy":"skip"},"point":"node","workload":{"namespace":"foo","policies":["foo/gone"]}}"#.to_owned(),
+    ];
+    let (code, answers) = batch(&lines.each_ref().map(String::as_str));
+    assert_eq!(code, 0, "{answers:?}");
+    let verdicts: Vec<_> = answers.iter().map(|answer| answer["verdict"].as_str().unwrap()).collect();
+    assert_eq!(verdicts, ["allow", "deny", "allow", "deny", "allow", "deny", "allow"], "{answers:?}");
+}

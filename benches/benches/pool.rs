@@ -7,6 +7,7 @@ use std::{
     hint::black_box,
     net::{IpAddr, SocketAddr},
     sync::{Arc, Mutex},
+    time::{Duration, Instant},
 };
 
 use criterion::{
@@ -91,10 +92,29 @@ where
             drop(pool.reserve(key.clone()).await.expect("a connection"));
         }
     });
-    // Reading the clock needs a runtime where tests may pause it, and costs no more with one elsewhere.
     let _entered = runtime.enter();
     let mut next = keys.iter().cycle();
-    group.bench_function(format!("pool/{name}"), |bencher| {
+    group.bench_function(format!("take/{name}"), |bencher| {
+        bencher.iter_custom(|rounds| {
+            let mut taken = Vec::with_capacity(BATCH);
+            let mut spent = Duration::ZERO;
+            let mut left = rounds;
+            while left > 0 {
+                let batch = left.min(BATCH as u64);
+                let start = Instant::now();
+                for _ in 0..batch {
+                    let key = next.next().expect("a cycle");
+                    taken.push(pool.try_reserve(key).expect("a free place"));
+                }
+                spent += start.elapsed();
+                taken.clear();
+                left -= batch;
+            }
+            spent
+        });
+    });
+    let mut next = keys.iter().cycle();
+    group.bench_function(format!("take-and-return/{name}"), |bencher| {
         bencher.iter(|| {
             let key = next.next().expect("a cycle");
             drop(black_box(pool.try_reserve(key)).expect("a free place"));
@@ -105,6 +125,9 @@ where
 fn current_thread() -> Runtime {
     Builder::new_current_thread().enable_all().build().expect("a runtime needs only file descriptors")
 }
+
+/// One place on each connection.
+const BATCH: usize = 100;
 
 criterion_group!(benches, checkout);
 criterion_main!(benches);

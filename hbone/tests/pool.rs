@@ -74,6 +74,11 @@ impl Service<Key> for Dialer {
                     std::future::pending::<()>().await;
                 })),
                 "scripted" => this.scripted.send(far).unwrap(),
+                "narrow" => {
+                    let (near, far) = duplex(1 << 10);
+                    this.scripted.send(far).unwrap();
+                    return Ok(near);
+                }
                 _ => {
                     sleep(Duration::from_millis(10)).await;
                     tokio::spawn(async move {
@@ -671,6 +676,37 @@ async fn reservation_is_a_place_that_can_be_given_back() {
     let reserved = world.pool.try_reserve(&"a").unwrap();
     assert_echoes(&mut reserved.connect(request()).await.unwrap()).await;
     assert_eq!(world.dials(), 1);
+}
+
+// A socket that takes no more, as beside a bulk transfer.
+#[tokio::test(start_paused = true)]
+async fn busy_connection_gets_a_sibling_without_being_full() {
+    let mut world = World::new();
+    let connect = |pool: &Pool<Key, Dialer>| {
+        let pool = pool.clone();
+        tokio::spawn(async move { pool.connect("narrow", request()).await })
+    };
+    let connecting = connect(&world.pool);
+    let mut first = world.peer().await;
+    let stream = first.next_of(HEADERS).await.stream;
+    first.accept(stream).await;
+    let mut bulk = connecting.await.unwrap().unwrap();
+    // The peer's initial window, of which the socket takes a part.
+    bulk.write_all(&[0; 60_000]).await.unwrap();
+    sleep(Duration::from_millis(1)).await;
+    assert_eq!(world.dials(), 1);
+
+    let beside = connect(&world.pool);
+    sleep(Duration::from_millis(1)).await;
+    assert_eq!(world.dials(), 2, "for those that follow");
+    let mut second = world.peer().await;
+    let following = connect(&world.pool);
+    let stream = second.next_of(HEADERS).await.stream;
+    second.accept(stream).await;
+    let _tunnel = following.await.unwrap().unwrap();
+    assert!(!beside.is_finished(), "on the busy one");
+    first.next_of(HEADERS).await;
+    assert_eq!(world.dials(), 2);
 }
 
 // hbone#80

@@ -21,12 +21,10 @@ use super::{
     book::{ConnectionId, NextCheck},
     builder::Config,
     drain::Running,
+    gauged::{Gauge, Gauged},
     shared::{Pooled, Shared, now},
 };
-use crate::{
-    client::{self, INITIAL_PEER_LIMIT, SendConnect},
-    connection::HandshakeError,
-};
+use crate::client::{self, INITIAL_PEER_LIMIT, SendConnect};
 
 /// Dials a connection, hands it to the pool and drives it to its end, or to the deadline of a drain.
 pub(super) async fn run<K, C>(mut registration: Registration<K, C>, connector: C, config: Config)
@@ -38,13 +36,13 @@ where
     C::Future: Send,
 {
     let dial = timeout(config.connect_timeout, dial(connector, registration.key.clone(), &config.client));
-    let (send, connection) = match registration.running.unless_drained(dial).await {
+    let (send, connection, gauge) = match registration.running.unless_drained(dial).await {
         Some(Ok(Ok(dialed))) => dialed,
         Some(Ok(Err(error))) => return registration.fail(error),
         Some(Err(_elapsed)) => return registration.fail(DialError::Timeout(config.connect_timeout)),
         None => return,
     };
-    if !registration.open(send) {
+    if !registration.open(send, gauge) {
         return;
     }
     let registration = &registration;
@@ -74,16 +72,21 @@ async fn dial<K, C>(
     mut connector: C,
     key: K,
     client: &client::Builder,
-) -> Result<(SendConnect, client::Connection<C::Response>), DialError<C::Error>>
+) -> Result<Dialed<C::Response>, DialError<C::Error>>
 where
     C: Service<K>,
     C::Response: AsyncRead + AsyncWrite + Unpin,
 {
     let failed = |error| DialError::Connector(Arc::new(error));
     poll_fn(|cx| connector.poll_ready(cx)).await.map_err(failed)?;
-    let io = connector.call(key).await.map_err(failed)?;
-    client.handshake(io).await.map_err(|error: HandshakeError| DialError::Handshake(Arc::new(error)))
+    let (io, gauge) = Gauged::new(connector.call(key).await.map_err(failed)?);
+    match client.handshake(io).await {
+        Ok((send, connection)) => Ok((send, connection, gauge)),
+        Err(error) => Err(DialError::Handshake(Arc::new(error))),
+    }
 }
+
+type Dialed<T> = (SendConnect, client::Connection<Gauged<T>>, Gauge);
 
 pin_project! {
     /// Drives a connection until it ends, by itself or after the pool let go of it.
@@ -171,13 +174,14 @@ where
     }
 
     /// Hands a dialled connection to the pool, unless nobody wants it any more.
-    fn open(&mut self, send: SendConnect) -> bool {
+    fn open(&mut self, send: SendConnect, gauge: Gauge) -> bool {
         self.phase = Phase::Gone;
         let Some(shared) = self.shared.upgrade() else { return false };
         let pooled = Pooled {
             id: self.id,
             key: self.key.clone(),
             send,
+            gauge,
             answered: AtomicBool::new(false),
             suspect: AtomicBool::new(false),
             response_timeout: shared.config.response_timeout,

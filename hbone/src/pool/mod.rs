@@ -61,6 +61,7 @@ mod builder;
 mod connection;
 mod drain;
 mod error;
+mod gauged;
 mod reservation;
 mod shared;
 

@@ -20,6 +20,7 @@ use super::{
     builder::Config,
     connection,
     drain::Drain,
+    gauged::Gauge,
 };
 use crate::{
     client::SendConnect,
@@ -40,6 +41,7 @@ pub(super) struct Pooled<K, C: Service<K>> {
     pub(super) id: ConnectionId,
     pub(super) key: K,
     pub(super) send: SendConnect,
+    pub(super) gauge: Gauge,
     /// Whether the peer has answered anything, so that its settings are known.
     pub(super) answered: AtomicBool,
     /// Whether the peer left the last request unanswered, so that it may be dead.
@@ -157,7 +159,13 @@ pub(super) fn now() -> std::time::Instant {
 
 impl<K, C: Service<K>> MeasureLoad for Arc<Pooled<K, C>> {
     fn load(&self) -> Load {
-        if self.suspect.load(Ordering::Relaxed) { Load::Stalled } else { Load::Free }
+        if self.suspect.load(Ordering::Relaxed) {
+            Load::Stalled
+        } else if self.gauge.is_full() {
+            Load::Busy
+        } else {
+            Load::Free
+        }
     }
 }
 

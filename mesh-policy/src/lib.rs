@@ -94,6 +94,7 @@ mod policy;
 mod rule;
 mod semantics;
 mod set;
+pub mod simulate;
 mod string_match;
 pub mod waypoint;
 

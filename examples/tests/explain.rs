@@ -220,3 +220,37 @@ fn providers_answer_and_node_proxies_list() {
     let verdicts: Vec<_> = answers.iter().map(|answer| answer["verdict"].as_str().unwrap()).collect();
     assert_eq!(verdicts, ["allow", "deny", "allow", "deny", "allow", "deny", "allow"], "{answers:?}");
 }
+
+#[test]
+fn an_access_log_tells_what_other_policies_would_change() {
+    let folder = Folder::new("simulate", MESH);
+    let other = Folder::new("simulate-other", &MESH.replace("ports: [\"9090\"]", "ports: [\"9091\"]"));
+    let line = |port: u16| {
+        format!(
+            "info\taccess\tconnection complete\tsrc.addr=192.0.2.9:4711 src.identity=\"spiffe://cluster.local/ns/shop/sa/waypoint\" \
+             dst.addr=192.0.2.2:15008 dst.hbone_addr=192.0.2.2:{port} dst.workload=\"cart-0\" dst.namespace=\"shop\" direction=\"inbound\"\n"
+        )
+    };
+    let run = |log: &str| {
+        let mut child = command();
+        child
+            .arg("-f")
+            .arg(&folder.0)
+            .arg("--simulate")
+            .arg(&other.0)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped());
+        let mut child = child.spawn().expect("it starts");
+        child.stdin.take().expect("a pipe").write_all(log.as_bytes()).expect("it reads");
+        outcome(&child.wait_with_output().expect("it ends"))
+    };
+    let (code, text) = run(&(line(9090) + &line(9091) + &line(80) + "something else\n"));
+    assert_eq!(code, 1);
+    assert!(
+        text.contains("line 1: spiffe://cluster.local/ns/shop/sa/waypoint") && text.contains("allowed"),
+        "{text}"
+    );
+    assert!(text.ends_with("2 of 3 inbound connections would be decided otherwise\n"), "{text}");
+    assert_eq!(run(&line(80)).0, 0);
+    assert_eq!(run(&line(80).replace("192.0.2.9:4711", "nowhere")).0, 2);
+}

@@ -5,6 +5,7 @@ mod manifests;
 mod options;
 mod query;
 mod reach;
+mod simulate;
 mod world;
 
 use std::{
@@ -32,6 +33,11 @@ pub fn main() -> ExitCode {
         Job::Lint => query::list(&world, &options, output),
         Job::Matrix(request) => match query::matrix(&world, &options, request, output) {
             Err(query::QueryError::Output(error)) => Err(error),
+            Err(error) => return bad(&error),
+            Ok(done) => Ok(done),
+        },
+        Job::Simulate(path) => match simulate::run(&world, &options, path, io::stdin().lock(), output) {
+            Err(simulate::SimulateError::Output(error)) => Err(error),
             Err(error) => return bad(&error),
             Ok(done) => Ok(done),
         },

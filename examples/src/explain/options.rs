@@ -7,6 +7,7 @@ pub(super) const HELP: &str = "\
 usage: explain -f PATH... --to NAMESPACE/NAME[:PORT] [--from ID] [--method M --path P ...]
        explain -f PATH... --lint
        explain -f PATH... --matrix [--method M --path P]
+       explain -f PATH... --simulate PATH < ACCESS-LOG
        explain [-f PATH...] --batch < FACTS > DECISIONS
 
 Reads Kubernetes manifests (AuthorizationPolicy, PeerAuthentication, RequestAuthentication, Pod and what makes
@@ -23,6 +24,8 @@ of the node proxy, and tells who may reach what, and why.
   --sni NAME           the server name in the client's TLS hello
   --lint               list what is wrong, or not as it looks, with what to write instead
   --matrix             a table of who may reach what
+  --simulate PATH      read the access log of node proxies and list the connections whose verdict other policies,
+                       those of this file or folder, would change
   --batch              read facts as JSON lines and write decisions as JSON lines; the schema is in README.md
   --json               machine-readable output of --lint and of a question
   --semantics strict|istio
@@ -45,7 +48,7 @@ pub(super) enum Wish {
 }
 
 /// How to run.
-#[derive(Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub(super) struct Options {
     pub(super) files: Vec<PathBuf>,
     pub(super) job: Job,
@@ -57,16 +60,17 @@ pub(super) struct Options {
 }
 
 /// What to do.
-#[derive(Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub(super) enum Job {
     Batch,
     Lint,
     Matrix(Request),
     Query(Query),
+    Simulate(PathBuf),
 }
 
 /// A question.
-#[derive(Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Query {
     pub(super) to: String,
     pub(super) from: Option<String>,
@@ -96,7 +100,7 @@ impl Options {
         let mut arguments = arguments.into_iter();
         let (mut files, mut query, mut mode) = (Vec::new(), Query::default(), None);
         let (mut semantics, mut fail_closed, mut json) = (Semantics::Strict, false, false);
-        let (mut trust_domain, mut root_namespace) = (None, None);
+        let (mut trust_domain, mut root_namespace, mut simulate) = (None, None, None);
         while let Some(argument) = arguments.next() {
             let argument =
                 argument.into_string().map_err(|text| ArgumentError::unknown(&text.to_string_lossy()))?;
@@ -140,6 +144,7 @@ impl Options {
                 "--root-namespace" => root_namespace = Some(value()?),
                 "--fail-closed" => fail_closed = true,
                 "--json" => json = true,
+                "--simulate" => simulate = Some(PathBuf::from(value()?)),
                 "--batch" | "--lint" | "--matrix" => {
                     if mode.replace(name.clone()).is_some_and(|before| before != name) {
                         return Err(ArgumentError::Several);
@@ -152,7 +157,11 @@ impl Options {
                 return Err(ArgumentError::unknown(&format!("{name}=")));
             }
         }
+        if mode.is_some() && simulate.is_some() {
+            return Err(ArgumentError::Several);
+        }
         let job = match mode.as_deref() {
+            None if simulate.is_some() => Job::Simulate(simulate.unwrap_or_default()),
             Some("--batch") => Job::Batch,
             Some("--lint") => Job::Lint,
             Some(_) => Job::Matrix(query.request),
@@ -189,7 +198,7 @@ pub(super) enum ArgumentError {
     Bad { argument: String, expected: &'static str },
     #[error("{argument} is missing, or has no value")]
     Missing { argument: String },
-    #[error("only one of --batch, --lint and --matrix can be asked for")]
+    #[error("only one of --batch, --lint, --matrix and --simulate can be asked for")]
     Several,
     #[error("unknown argument: {argument}")]
     Unknown { argument: String },

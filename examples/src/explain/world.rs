@@ -202,6 +202,16 @@ impl World {
         })
     }
 
+    /// The workload of that name, or what made it: a pod's name continues that of its Deployment.
+    pub(super) fn workload(&self, namespace: &str, name: &str) -> Option<&Workload> {
+        let mut here = self.workloads.iter().filter(|workload| workload.namespace == namespace);
+        let made = |workload: &&Workload| {
+            let rest = name.strip_prefix(workload.name.as_str()).and_then(|rest| rest.strip_prefix('-'));
+            rest.is_some_and(|rest| rest.matches('-').count() <= 1)
+        };
+        here.clone().find(|workload| workload.name == name).or_else(|| here.find(made))
+    }
+
     /// The waypoint that a label and that of the namespace lead to.
     pub(super) fn waypoint(&self, namespace: &str, own: &WaypointUse) -> Option<&GatewayName> {
         let named = match own {

@@ -1,6 +1,8 @@
 //! What fuzzing has found worth keeping still passes: the properties of `fuzz/fuzz_targets/`, without a fuzzer.
 
 mod decode;
+#[cfg(feature = "crd")]
+mod objects;
 
 use std::{fs, path::Path};
 
@@ -19,5 +21,18 @@ fn policy_evaluation() {
         assert_eq!(decision.verdict(), explanation.decision().verdict(), "{explanation}");
         assert_eq!(decision.reason(), explanation.decision().reason(), "{explanation}");
         assert!(decision.dry_run_denials().count() <= case.set.len());
+    }
+}
+
+#[cfg(feature = "crd")]
+#[test]
+fn crd() {
+    let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/corpus/crd");
+    let Ok(inputs) = fs::read_dir(&corpus) else { return };
+    for input in inputs {
+        // A fuzz target for texts is not called with anything else.
+        if let Ok(text) = fs::read_to_string(input.unwrap().path()) {
+            objects::check(&text);
+        }
     }
 }

@@ -222,6 +222,32 @@ fn providers_answer_and_node_proxies_list() {
 }
 
 #[test]
+fn policies_apply_to_all_where_nothing_is_said_to_be_reached() {
+    let strict = |selector: &str| {
+        format!(
+            r#"{{"apiVersion":"security.istio.io/v1","kind":"PeerAuthentication","metadata":{{"namespace":"foo","name":"p"}},"spec":{{{selector}"mtls":{{"mode":"STRICT"}}}}}}"#
+        )
+    };
+    let selects = strict(r#""selector":{"matchLabels":{"app":"a"}},"#);
+    let everybody = strict("");
+    let lines = [
+        format!(r#"{{"policies":[{everybody}],"point":"node","port":80}}"#),
+        format!(r#"{{"policies":[{selects}],"point":"node","port":80}}"#),
+        format!(
+            r#"{{"policies":[{selects}],"point":"node","port":80,"principal":"spiffe://cluster.local/ns/a/sa/b"}}"#
+        ),
+        format!(r#"{{"policies":[{selects}],"point":"node","port":80,"namespace":"foo"}}"#),
+        format!(
+            r#"{{"policies":[{selects}],"point":"node","port":80,"namespace":"foo","labels":{{"app":"a"}}}}"#
+        ),
+    ];
+    let (code, answers) = batch(&lines.each_ref().map(String::as_str));
+    assert_eq!(code, 0, "{answers:?}");
+    let verdicts: Vec<_> = answers.iter().map(|answer| answer["verdict"].as_str().unwrap()).collect();
+    assert_eq!(verdicts, ["deny", "deny", "allow", "allow", "deny"], "{answers:?}");
+}
+
+#[test]
 fn an_access_log_tells_what_other_policies_would_change() {
     let folder = Folder::new("simulate", MESH);
     let other = Folder::new("simulate-other", &MESH.replace("ports: [\"9090\"]", "ports: [\"9091\"]"));

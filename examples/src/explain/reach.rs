@@ -175,8 +175,7 @@ fn at_node(
     namespace: &str,
     port: u16,
 ) -> Hop {
-    // Labels that nobody selects: no workload is known.
-    let nobody = BTreeMap::from([(String::new(), String::new())]);
+    let nobody = unsaid_labels();
     let labels = workload.map_or(&nobody, |workload| &workload.labels);
     let mut listed = compiled.listing.listed_by(namespace, labels);
     listed.extend(workload.iter().flat_map(|workload| workload.listed.iter().cloned()));
@@ -214,6 +213,15 @@ impl World {
         format!("spiffe://{}/ns/{namespace}/sa/{account}", self.settings.mesh.trust_domain).parse().ok()
     }
 }
+
+/// The labels of a workload that is not known: none that a policy selects, and not without labels either, which
+/// Istio takes for having all.
+pub(super) fn unsaid_labels() -> BTreeMap<String, String> {
+    BTreeMap::from([(String::new(), String::new())])
+}
+
+/// The namespace of what has none that is known.
+pub(super) const UNSAID_NAMESPACE: &str = "default";
 
 /// The address of what has none that is known.
 pub(super) const UNKNOWN: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);

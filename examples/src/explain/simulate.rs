@@ -1,7 +1,6 @@
 //! What other policies would change of an access log.
 
 use std::{
-    collections::BTreeMap,
     io::{self, BufRead, Write},
     path::Path,
 };
@@ -17,6 +16,7 @@ use super::{
     Outcome,
     manifests::{self, LoadError},
     options::Options,
+    reach::unsaid_labels,
     world::{Compiled, World},
 };
 
@@ -73,7 +73,7 @@ pub(super) fn run(
 /// The policies that the workload of a record lists. One that the files do not have lists none by its labels.
 fn listed(world: &World, compiled: &Compiled, record: &AccessRecord) -> Vec<PolicyName> {
     let known = world.workload(&record.namespace, &record.workload);
-    let nobody = BTreeMap::from([(String::new(), String::new())]);
+    let nobody = unsaid_labels();
     let mut listed =
         compiled.listing.listed_by(&record.namespace, known.map_or(&nobody, |known| &known.labels));
     listed.extend(known.iter().flat_map(|known| known.listed.iter().cloned()));

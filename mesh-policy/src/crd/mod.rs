@@ -11,6 +11,7 @@ mod fields;
 mod kind;
 mod node;
 mod reading;
+mod write;
 
 pub use node::{EffectiveMutualTls, NodePolicies, NodeSettings};
 pub use reading::{ReadError, Reading, read};

@@ -45,6 +45,13 @@ pub struct Reading {
 }
 
 impl Reading {
+    /// Reads one object, or a list of them.
+    pub(super) fn of(value: &Value) -> Self {
+        let mut reading = Self::default();
+        reading.read(value, "", Place { document: 1, line: 1 }, true);
+        reading
+    }
+
     /// Adds what another text holds.
     pub fn extend(&mut self, other: Self) {
         self.entries.extend(other.entries);

@@ -17,7 +17,7 @@ use super::{
     policies::Used,
 };
 use crate::explain::{
-    reach::{UNKNOWN, verdict},
+    reach::{UNKNOWN, UNSAID_NAMESPACE, unsaid_labels, verdict},
     world::World,
 };
 
@@ -81,7 +81,7 @@ fn at_node(world: &World, used: &Used, line: &Line) -> Result<Value, Fault> {
     let mut listed = workload.listed;
     // A workload of which no labels are told has some, in all likelihood; none select it.
     let labels = workload.labels.filter(|labels| !labels.is_empty() || line.labels.is_some());
-    let nobody = BTreeMap::from([(String::new(), String::new())]);
+    let nobody = unsaid_labels();
     listed.extend(used.compiled.listing.listed_by(&workload.namespace, labels.as_ref().unwrap_or(&nobody)));
     let facts = ConnectionFacts {
         source: line.source_ip().unwrap_or(UNKNOWN),
@@ -274,7 +274,7 @@ fn workload(world: &World, line: &Line) -> Result<Reached, Fault> {
         reached.labels = Some(labels.clone());
     }
     if reached.namespace.is_empty() {
-        reached.namespace = "default".into();
+        reached.namespace = UNSAID_NAMESPACE.into();
     }
     Ok(reached)
 }

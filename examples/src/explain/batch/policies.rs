@@ -14,6 +14,7 @@ use super::{
 };
 use crate::explain::{
     manifests::parse_normalization,
+    reach::{UNSAID_NAMESPACE, unsaid_labels},
     world::{Compiled, Settings, World},
 };
 
@@ -179,6 +180,15 @@ fn apply_to_all(world: &mut World, settings: &Settings) {
         policy.selector = None;
         policy.target_ref = None;
         policy.target_refs.clear();
+    }
+    for policy in &mut world.objects.peer {
+        if policy.metadata.namespace != *root {
+            policy.metadata.namespace = UNSAID_NAMESPACE.into();
+        }
+        if let Some(selector) = policy.selector.as_mut().filter(|selector| !selector.match_labels.is_empty())
+        {
+            selector.match_labels = unsaid_labels();
+        }
     }
     for policy in &mut world.wire {
         policy.scope = mesh_policy::Scope::Global;

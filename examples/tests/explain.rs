@@ -166,6 +166,7 @@ fn one_bad_line_does_not_stop_the_others() {
     let verdicts: Vec<_> = answers.iter().map(|answer| answer["verdict"].as_str().unwrap()).collect();
     // Part D, 2: in Istio's reading the port vanishes and everything is denied.
     assert_eq!(verdicts, ["deny", "error", "error", "error", "deny", "allow"]);
+    assert_eq!(answers[0]["problems"][0]["code"], "bad-port");
     assert_eq!(answers[2]["problems"][0]["path"], "spec.rules[0].to[0].operation.ports[0]");
     assert_eq!((&answers[3]["id"], &answers[3]["line"]), (&"c".into(), &4.into()));
 }

@@ -106,8 +106,13 @@ impl Batch<'_> {
             }
         };
         let mut answer = answer::decide(self.world, &used, &line)?;
-        if let (Some(fields), Some(id)) = (answer.as_object_mut(), id) {
-            fields.insert("id".into(), id);
+        if let Some(fields) = answer.as_object_mut() {
+            if let Some(id) = id {
+                fields.insert("id".into(), id);
+            }
+            if !used.problems.is_empty() {
+                fields.insert("problems".into(), used.problems.clone().into());
+            }
         }
         Ok(answer)
     }

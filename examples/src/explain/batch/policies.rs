@@ -39,6 +39,8 @@ pub(super) struct Used {
     pub(super) settings: Settings,
     pub(super) semantics: Semantics,
     pub(super) all_apply: bool,
+    /// What of the policies is not used as it is written, in Istio's reading, or stands closed.
+    pub(super) problems: Vec<Value>,
 }
 
 impl Source {
@@ -76,7 +78,9 @@ impl Used {
             let node = mesh_policy::PolicySet::builder().missing(missing).policies(policies).build();
             compiled.node = node.map_err(|error| Fault::new(error.to_string()))?;
         }
-        Ok(Self { world: used, compiled, settings, semantics: source.semantics, all_apply: source.all_apply })
+        let Source { semantics, all_apply, .. } = *source;
+        let problems = used.as_ref().unwrap_or(world).findings.iter().map(|finding| json!(finding)).collect();
+        Ok(Self { world: used, compiled, settings, semantics, all_apply, problems })
     }
 }
 
@@ -107,10 +111,12 @@ fn inline(world: &World, policies: &Value, source: &Source) -> Result<World, Fau
     if !wire.is_empty() {
         own.add_local(&json!({ "policies": wire }).to_string()).map_err(Fault::new)?;
     }
+    let findings = reading.findings().cloned().collect();
     let objects = match source.fail_closed {
         true => reading.fail_closed(source.semantics),
         false => reading.into_objects(source.semantics),
     };
+    own.findings = findings;
     own.objects = objects.map_err(|error| {
         let problems = error.findings().iter().map(|finding: &Finding| json!(finding)).collect();
         Fault { error: error.to_string(), problems }

@@ -21,14 +21,14 @@ use crate::{
 pub fn read(text: &str) -> Reading {
     let mut reading = Reading::default();
     if text.len() > MOST_BYTES {
-        reading.note(Code::TooLarge, None, String::new());
+        reading.note(Code::TooLarge, None, "");
         return reading;
     }
     for (index, document) in documents(text).into_iter().enumerate() {
         let place = Place { document: index + 1, line: document.line };
         match document.content {
             Ok(value) => reading.read(&value, "", place, true),
-            Err(problem) => reading.note(Code::Syntax, Some(place), problem),
+            Err(problem) => reading.note(Code::Syntax, Some(place), &problem),
         }
     }
     reading
@@ -132,16 +132,14 @@ impl Reading {
         findings
     }
 
-    fn note(&mut self, code: Code, place: Option<Place>, problem: String) {
+    fn note(&mut self, code: Code, place: Option<Place>, detail: &str) {
         let object = ObjectRef::new("", &Metadata::default());
-        let mut report = Report::new(&object, &mut self.stray);
-        if problem.is_empty() {
-            report.add(code, Path::Root)
-        } else {
-            report.add_with(code, Path::Root, problem)
-        }
+        Report::new(&object, &mut self.stray).add(code, Path::Root);
         if let Some(finding) = self.stray.last_mut() {
             finding.place = place;
+            if !detail.is_empty() {
+                finding.problem = format!("{}: {detail}", code.summary()).into();
+            }
         }
     }
 
@@ -150,13 +148,13 @@ impl Reading {
         let text = |name| value.get(name).and_then(Value::as_str);
         let kind = text("kind").unwrap_or(kind_of_list);
         if kind.is_empty() {
-            return self.note(Code::NotAnObject, Some(place), String::new());
+            return self.note(Code::NotAnObject, Some(place), "");
         }
         if let Some(kind_of_items) = kind.strip_suffix("List").filter(|_| value.get("items").is_some()) {
             let items = value.get("items").and_then(Value::as_sequence);
             return match items.filter(|_| may_be_list) {
                 Some(items) => items.iter().for_each(|item| self.read(item, kind_of_items, place, false)),
-                None => self.note(Code::NotAnObject, Some(place), String::new()),
+                None => self.note(Code::NotAnObject, Some(place), ""),
             };
         }
         let version = text("apiVersion");

@@ -231,6 +231,7 @@ fn policies_apply_to_all_where_nothing_is_said_to_be_reached() {
     };
     let selects = strict(r#""selector":{"matchLabels":{"app":"a"}},"#);
     let everybody = strict("");
+    let targets = r#"{"apiVersion":"security.istio.io/v1","kind":"AuthorizationPolicy","metadata":{"namespace":"foo","name":"t"},"spec":{"action":"DENY","targetRefs":[{"kind":"Service","name":"cart"}],"rules":[{}]}}"#;
     let lines = [
         format!(r#"{{"policies":[{everybody}],"point":"node","port":80}}"#),
         format!(r#"{{"policies":[{selects}],"point":"node","port":80}}"#),
@@ -238,6 +239,8 @@ fn policies_apply_to_all_where_nothing_is_said_to_be_reached() {
             r#"{{"policies":[{selects}],"point":"node","port":80,"principal":"spiffe://cluster.local/ns/a/sa/b"}}"#
         ),
         format!(r#"{{"policies":[{selects}],"point":"node","port":80,"namespace":"foo"}}"#),
+        format!(r#"{{"policies":[{targets}],"point":"node"}}"#),
+        format!(r#"{{"policies":[{targets}],"point":"tcp"}}"#),
         format!(
             r#"{{"policies":[{selects}],"point":"node","port":80,"namespace":"foo","labels":{{"app":"a"}}}}"#
         ),
@@ -245,7 +248,7 @@ fn policies_apply_to_all_where_nothing_is_said_to_be_reached() {
     let (code, answers) = batch(&lines.each_ref().map(String::as_str));
     assert_eq!(code, 0, "{answers:?}");
     let verdicts: Vec<_> = answers.iter().map(|answer| answer["verdict"].as_str().unwrap()).collect();
-    assert_eq!(verdicts, ["deny", "deny", "allow", "allow", "deny"], "{answers:?}");
+    assert_eq!(verdicts, ["deny", "deny", "allow", "allow", "allow", "deny", "deny"], "{answers:?}");
 }
 
 #[test]

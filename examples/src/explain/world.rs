@@ -1,6 +1,9 @@
 //! What a folder says about a mesh.
 
-use std::{collections::BTreeMap, net::IpAddr};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
 
 use mesh_policy::{
     Finding, MissingPolicy, Policy, PolicyName, PolicySet, Semantics,
@@ -14,6 +17,8 @@ use mesh_policy::{
 #[derive(Clone, Debug, Default)]
 pub(super) struct World {
     pub(super) objects: PolicyObjects,
+    /// Policies that node proxies never receive, though they are said to apply to everything.
+    pub(super) not_at_node: BTreeSet<PolicyName>,
     /// What is wrong with objects that others stand for, or that are used nevertheless.
     pub(super) findings: Vec<Finding>,
     /// Policies that came in the form of the wire.
@@ -128,8 +133,9 @@ impl World {
     ) -> Result<Compiled, Vec<ObjectError>> {
         let mesh = settings.mesh.clone();
         let root_namespace = mesh.root_namespace.clone();
-        let listing =
-            NodePolicies::new(&self.objects, NodeSettings { root_namespace, semantics, dry_run: true });
+        let mut sent = self.objects.clone();
+        sent.authorization.retain(|policy| !self.not_at_node.contains(&policy.metadata.policy_name()));
+        let listing = NodePolicies::new(&sent, NodeSettings { root_namespace, semantics, dry_run: true });
         let missing = match semantics {
             Semantics::Istio => MissingPolicy::Skip,
             Semantics::Strict => MissingPolicy::Deny,

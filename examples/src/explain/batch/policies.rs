@@ -184,6 +184,9 @@ fn apply_to_all(world: &mut World, settings: &Settings) {
         policy.metadata.name = format!("{}/{}", policy.metadata.namespace, policy.metadata.name);
         policy.metadata.namespace.clone_from(root);
         policy.selector = None;
+        if policy.targets().next().is_some() {
+            world.not_at_node.insert(policy.metadata.policy_name());
+        }
         policy.target_ref = None;
         policy.target_refs.clear();
     }

@@ -145,6 +145,6 @@ pub enum LeafError {
 }
 
 /// Saturates at the epoch: no identity was issued before it.
-fn system_time(time: ASN1Time) -> SystemTime {
+pub(crate) fn system_time(time: ASN1Time) -> SystemTime {
     UNIX_EPOCH + Duration::from_secs(u64::try_from(time.timestamp()).unwrap_or(0))
 }

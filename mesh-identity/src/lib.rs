@@ -49,6 +49,8 @@
 | [`CertificateAuthority`] | who issues certificates on request |
 | [`ServerConfigBuilder`], [`ClientConfigBuilder`], [`TlsConfigs`] | rustls configurations: one, or many kept over rotations |
 | [`PeerVerifier`], [`VerifyError`] | the check of a peer's chain, and which rule it broke |
+| [`Revocation`], [`RevocationPolicy`] | revocation lists, and what is done about what they leave open |
+| [`TlsSettings`] | what a configuration does beyond identities |
 | [`PeerIdentity`] | who the peer of a connection proved to be |"
 )]
 //!
@@ -68,14 +70,18 @@
 //! A configuration cannot be built without naming the peers it is for, and an empty set of them means nobody.
 //! A peer's certificate is checked against the roots of the trust domain it names, not against all roots; it
 //! must name exactly one SPIFFE ID, and must not be able to issue others. Sessions are never resumed, so that
-//! every connection is checked in full. Revocation lists are not looked at yet.
+//! every connection is checked in full. Revocation lists are asked once `TlsSettings` name some.
 
 #[cfg(feature = "rustls")]
 mod bundle;
 #[cfg(feature = "rustls")]
 mod ca;
 #[cfg(feature = "rustls")]
+mod certificate;
+#[cfg(feature = "rustls")]
 mod config;
+#[cfg(feature = "rustls")]
+mod crl;
 #[cfg(feature = "dev-ca")]
 mod dev_ca;
 mod expected_peer;
@@ -97,6 +103,8 @@ pub mod proto;
 #[cfg(feature = "rustls")]
 mod select;
 mod service_account;
+#[cfg(feature = "rustls")]
+mod signed;
 #[cfg(feature = "rustls")]
 mod source;
 mod spiffe_id;
@@ -142,9 +150,14 @@ pub use trust_domain::{TrustDomain, TrustDomainError};
 pub use {
     bundle::{TrustBundle, TrustBundleError, TrustBundles},
     ca::{CertificateAuthority, IssueError, IssueFault, IssueFuture, IssuedSvid},
+    certificate::{ChainCertificate, Place},
     config::{
-        ClientConfigBuilder, Complete, ConfigBuilder, ConfigError, ServerConfigBuilder, TlsConfigError,
-        TlsConfigs, WantsIdentity, WantsPeer, server_name,
+        ClientConfigBuilder, Complete, ConfigBuilder, ConfigError, KeyExchange, ServerConfigBuilder,
+        TlsConfigError, TlsConfigs, TlsSettings, WantsIdentity, WantsPeer, server_name,
+    },
+    crl::{
+        Revocation, RevocationCounts, RevocationListError, RevocationLists, RevocationPolicy,
+        RevocationReason, RevocationStatus, Uncertain,
     },
     leaf::LeafError,
     peer::{PeerIdentity, PeerIdentityError},
@@ -153,7 +166,7 @@ pub use {
     status::{IdentityState, IdentityStatus},
     store::IdentityStore,
     svid::{SvidError, X509Svid},
-    verify::{ChainError, PeerVerifier, Role, VerifyError},
+    verify::{ChainError, ChainFault, PeerVerifier, Role, VerifyError},
 };
 
 #[cfg(all(doctest, feature = "rustls"))]

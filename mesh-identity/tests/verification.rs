@@ -8,7 +8,7 @@ use std::{
 };
 
 use mesh_identity::{
-    LeafError, PeerVerifier, Role, SpiffeIdError, TrustBundles, TrustDomainError, VerifyError,
+    ChainFault, LeafError, PeerVerifier, Role, SpiffeIdError, TrustBundles, TrustDomainError, VerifyError,
     testing::{Authority, Leaf, provider},
 };
 use rustls::pki_types::CertificateDer;
@@ -130,7 +130,7 @@ fn chains_of_up_to_three_intermediates_verify_and_none_may_be_missing() {
         match verify(&root, &torn, Role::Client).unwrap_err() {
             VerifyError::Chain { presented, source } => {
                 assert_eq!(presented, id(CLIENT));
-                assert!(source.is_unknown_issuer(), "{source}");
+                assert_eq!(source.fault(), ChainFault::UnknownIssuer, "{source}");
             }
             other => panic!("{other}"),
         }

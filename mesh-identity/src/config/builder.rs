@@ -7,7 +7,7 @@ use rustls::{
     time_provider::{DefaultTimeProvider, TimeProvider},
 };
 
-use super::credentials::Credentials;
+use super::{TlsSettings, credentials::Credentials};
 use crate::{CertSelector, ExpectedPeer, IdentitySource, TrustBundles, X509Svid};
 
 /// Builds a TLS configuration in two decisions that cannot be left out: as whom ([`identity`](Self::identity)
@@ -39,6 +39,7 @@ pub struct Complete {
     pub(super) credentials: Credentials,
     pub(super) expected: ExpectedPeer,
     pub(super) time: Arc<dyn TimeProvider>,
+    pub(super) settings: TlsSettings,
 }
 
 impl<Side> ConfigBuilder<Side, WantsIdentity> {
@@ -71,11 +72,19 @@ impl<Side> ConfigBuilder<Side, WantsPeer> {
             credentials: state.credentials,
             expected,
             time: Arc::new(DefaultTimeProvider),
+            settings: TlsSettings::default(),
         })
     }
 }
 
 impl<Side> ConfigBuilder<Side, Complete> {
+    /// Sets everything else, instead of the default.
+    #[must_use]
+    pub fn settings(mut self, settings: TlsSettings) -> Self {
+        self.state.settings = settings;
+        self
+    }
+
     /// Reads the time, for the validity of certificates, from here instead of the system's clock.
     #[must_use]
     pub fn time_provider(mut self, time: Arc<dyn TimeProvider>) -> Self {

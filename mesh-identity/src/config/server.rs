@@ -2,14 +2,17 @@
 
 use std::sync::Arc;
 
-use rustls::{ServerConfig, server::NoServerSessionStorage, version::TLS13};
+use rustls::{ServerConfig, server::NoServerSessionStorage};
 
-use super::{ALPN, Complete, ConfigBuilder, ConfigError, WantsIdentity, provider::narrowed};
+use super::{
+    ALPN, Complete, ConfigBuilder, ConfigError, WantsIdentity,
+    provider::{narrowed, versions},
+};
 use crate::PeerVerifier;
 
 /// Builds a TLS configuration for accepting mesh connections.
 ///
-/// The result speaks TLS 1.3 with AES-GCM only, prefers X25519MLKEM768, demands a client certificate, takes
+/// The result speaks TLS 1.3 with AES-GCM only and prefers X25519MLKEM768 unless the settings say otherwise, demands a client certificate, takes
 /// ALPN `h2` or none, and gives out no tickets: every connection proves both identities anew.
 ///
 /// ```
@@ -34,16 +37,19 @@ impl ConfigBuilder<ServerConfig, Complete> {
     ///
     /// # Errors
     ///
-    /// If the provider lacks what a mesh connection needs.
+    /// If the provider lacks what a mesh connection or the settings need.
     pub fn build(self) -> Result<Arc<ServerConfig>, ConfigError> {
-        let Complete { credentials, expected, time } = self.state;
-        let provider = narrowed(&self.provider)?;
+        let Complete { credentials, expected, time, settings } = self.state;
+        let provider = narrowed(&self.provider, &settings)?;
         let verifier = PeerVerifier::with_trust(&provider, credentials.trust(), expected);
+        let verifier = settings.apply(verifier);
         let mut config = ServerConfig::builder_with_details(provider, time)
-            .with_protocol_versions(&[&TLS13])
+            .with_protocol_versions(versions(&settings))
             .map_err(ConfigError::Provider)?
             .with_client_cert_verifier(Arc::new(verifier))
             .with_cert_resolver(Arc::new(credentials));
+        // Of consequence for TLS 1.2 only.
+        config.require_ems = true;
         config.alpn_protocols = vec![ALPN.to_vec()];
         config.session_storage = Arc::new(NoServerSessionStorage {});
         config.send_tls13_tickets = 0;

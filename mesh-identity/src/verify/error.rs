@@ -1,10 +1,16 @@
 //! Why a peer's certificate was not taken.
 
-use std::{error::Error, io, sync::Arc, time::Duration};
+use std::{
+    error::Error,
+    io,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use rustls::{CertificateError, OtherError};
 
-use crate::{ExpectedPeer, LeafError, Role, SpiffeId};
+use super::ChainError;
+use crate::{ChainCertificate, ExpectedPeer, LeafError, RevocationReason, Role, SpiffeId};
 
 /// Why a peer's certificate was not taken: which rule it broke, and whom it claimed to be.
 ///
@@ -47,6 +53,43 @@ pub enum VerifyError {
         /// What the peer is here.
         role: Role,
     },
+    /// A revocation list names a certificate of the chain.
+    #[error("{certificate} of {presented} is revoked: {reason}")]
+    Revoked {
+        /// Whom the leaf names.
+        presented: SpiffeId,
+        /// Which certificate of the chain.
+        certificate: Box<ChainCertificate>,
+        /// Why, as its issuer says.
+        reason: RevocationReason,
+        /// Since when.
+        at: SystemTime,
+    },
+    /// Nobody can say any more whether a certificate is revoked: the newest list of its issuer is too old, and the
+    /// policy refuses that.
+    #[error("revocation list for {certificate} of {presented} is out of date")]
+    RevocationStale {
+        /// Whom the leaf names.
+        presented: SpiffeId,
+        /// Which certificate of the chain.
+        certificate: Box<ChainCertificate>,
+        /// When the list should have been replaced.
+        since: SystemTime,
+    },
+    /// Nobody can say whether a certificate is revoked: there is no list of its issuer, and the policy refuses that.
+    #[error("no revocation list covers {certificate} of {presented}")]
+    RevocationUnknown {
+        /// Whom the leaf names.
+        presented: SpiffeId,
+        /// Which certificate of the chain.
+        certificate: Box<ChainCertificate>,
+    },
+    /// The peer sent more certificates than a chain may have.
+    #[error("peer sent {certificates} certificates, allowed are {}", crate::PeerVerifier::MAX_CHAIN)]
+    TooManyCertificates {
+        /// How many it sent.
+        certificates: usize,
+    },
     /// The peer proved who it is, and is somebody else.
     #[error("expected {expected}, but the peer is {presented}")]
     Unexpected {
@@ -86,6 +129,11 @@ impl VerifyError {
         None
     }
 
+    /// Whether revocation is why: a list names a certificate of the chain, or the policy refuses what no list settles.
+    pub fn is_revocation(&self) -> bool {
+        matches!(self, Self::Revoked { .. } | Self::RevocationStale { .. } | Self::RevocationUnknown { .. })
+    }
+
     /// Whom the certificate names, as far as it could be read. Only [`Unexpected`](Self::Unexpected) means
     /// that this was proved.
     pub fn presented(&self) -> Option<&SpiffeId> {
@@ -94,9 +142,12 @@ impl VerifyError {
             | Self::Expired { presented, .. }
             | Self::NotYetValid { presented, .. }
             | Self::Purpose { presented, .. }
+            | Self::RevocationStale { presented, .. }
+            | Self::RevocationUnknown { presented, .. }
+            | Self::Revoked { presented, .. }
             | Self::Unexpected { presented, .. }
             | Self::UnknownTrustDomain { presented } => Some(presented),
-            Self::Leaf(_) => None,
+            Self::Leaf(_) | Self::TooManyCertificates { .. } => None,
         }
     }
 }
@@ -104,34 +155,6 @@ impl VerifyError {
 impl From<VerifyError> for rustls::Error {
     fn from(error: VerifyError) -> Self {
         Self::InvalidCertificate(CertificateError::Other(OtherError(Arc::new(error))))
-    }
-}
-
-/// Why no valid path leads from a certificate to a root. Expiry, constraints and purpose are those of an
-/// issuer here: the leaf's own have their own errors.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{}", self.description())]
-pub struct ChainError(pub(crate) webpki::Error);
-
-impl ChainError {
-    /// Whether no root of the trust domain issued the chain, or an intermediate certificate is missing from
-    /// it.
-    pub fn is_unknown_issuer(&self) -> bool {
-        self.0 == webpki::Error::UnknownIssuer
-    }
-
-    fn description(&self) -> String {
-        use webpki::Error;
-        match &self.0 {
-            Error::UnknownIssuer => "its issuer is unknown, or an intermediate certificate is missing".into(),
-            Error::CertExpired { .. } => "an issuing certificate has expired".into(),
-            Error::CertNotValidYet { .. } => "an issuing certificate is not valid yet".into(),
-            Error::InvalidSignatureForPublicKey => "a signature in the chain is wrong".into(),
-            Error::NameConstraintViolation => "a name constraint of an issuer forbids it".into(),
-            Error::EndEntityUsedAsCa => "a certificate that is no authority issued another".into(),
-            Error::PathLenConstraintViolated => "the chain is longer than an issuer allows".into(),
-            other => format!("{other:?}"),
-        }
     }
 }
 

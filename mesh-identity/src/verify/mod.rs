@@ -1,10 +1,13 @@
 //! Checks a peer's certificate chain: issued by its own trust domain, in date, for this purpose, and
 //! expected.
 
+mod chain;
 mod error;
+mod path;
 mod verifier;
 
-pub use error::{ChainError, VerifyError};
+pub use chain::{ChainError, ChainFault};
+pub use error::VerifyError;
 pub use verifier::{PeerVerifier, Role};
 
 pub(crate) use verifier::Trust;

@@ -6,6 +6,8 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
+use super::{VerifyError, path::Path};
+use crate::{ExpectedPeer, IdentitySource, Revocation, SpiffeId, TrustBundles, crl::Standing, leaf::Leaf};
 use rustls::{
     DigitallySignedStruct, DistinguishedName, SignatureScheme,
     client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
@@ -13,35 +15,70 @@ use rustls::{
     pki_types::{CertificateDer, ServerName, UnixTime},
     server::danger::{ClientCertVerified, ClientCertVerifier},
 };
-use webpki::{EndEntityCert, KeyUsage};
-
-use super::{ChainError, VerifyError};
-use crate::{ExpectedPeer, IdentitySource, SpiffeId, TrustBundles, leaf::Leaf};
 
 /// Checks the certificate chain of a peer, for clients and servers that use rustls directly.
 ///
 /// In this order: the leaf is an X.509-SVID, its trust domain has a bundle, it is in date, it may be used by
-/// a peer of this role, a path leads to a root *of its own trust domain*, and its id is expected. Names and
-/// addresses of hosts play no part. Client certificates are mandatory.
+/// a peer of this role, a path leads to a root *of its own trust domain*, no certificate of that path is revoked, and its
+/// id is expected. Names and addresses of hosts play no part. Client certificates are mandatory.
+///
+/// A certificate with URI name constraints above the leaf is refused, and the error names it: webpki does not evaluate
+/// them.
 #[derive(Clone, Debug)]
 pub struct PeerVerifier {
     trust: Trust,
     expected: ExpectedPeer,
-    algorithms: WebPkiSupportedAlgorithms,
+    pub(super) algorithms: WebPkiSupportedAlgorithms,
+    pub(super) clock_skew: Duration,
+    pub(super) revocation: Option<Revocation>,
 }
 
 impl PeerVerifier {
+    /// The most certificates a peer may send. A path has at most six intermediates; some more may come beside it.
+    pub const MAX_CHAIN: usize = 16;
+
     /// Takes `expected` peers that `bundles` vouch for.
     pub fn new(provider: &CryptoProvider, bundles: Arc<TrustBundles>, expected: ExpectedPeer) -> Self {
         Self::with_trust(provider, Trust::Fixed(bundles), expected)
     }
 
+    /// Takes `expected` peers that the bundles of `source` vouch for, at the time of each handshake.
+    pub fn live(
+        provider: &CryptoProvider,
+        source: impl IdentitySource + 'static,
+        expected: ExpectedPeer,
+    ) -> Self {
+        Self::with_trust(provider, Trust::Live(Arc::new(source)), expected)
+    }
+
     pub(crate) fn with_trust(provider: &CryptoProvider, trust: Trust, expected: ExpectedPeer) -> Self {
-        Self { trust, expected, algorithms: provider.signature_verification_algorithms }
+        Self {
+            trust,
+            expected,
+            algorithms: provider.signature_verification_algorithms,
+            clock_skew: Duration::ZERO,
+            revocation: None,
+        }
+    }
+
+    /// Takes certificates that became valid, or expired, so much later or earlier than now: what clocks may differ by.
+    /// None by default.
+    #[must_use]
+    pub fn clock_skew(self, clock_skew: Duration) -> Self {
+        Self { clock_skew, ..self }
+    }
+
+    /// Asks these revocation lists, as they are at the time of each handshake. None are asked by default.
+    #[must_use]
+    pub fn revocation(self, revocation: Revocation) -> Self {
+        Self { revocation: Some(revocation), ..self }
     }
 
     /// Checks a chain that a peer in `role` presented, and says who the peer is. That the peer holds the
     /// private key is proved by the handshake, not here.
+    ///
+    /// For a connection that stands, `now` is the time of its handshake: what has merely expired since then does not count,
+    /// what has been revoked or whose root has been withdrawn does.
     ///
     /// # Errors
     ///
@@ -54,16 +91,42 @@ impl PeerVerifier {
         now: SystemTime,
     ) -> Result<SpiffeId, VerifyError> {
         let since_epoch = now.duration_since(UNIX_EPOCH).unwrap_or_default();
-        self.check(leaf, intermediates, role, UnixTime::since_unix_epoch(since_epoch))
+        let now = UnixTime::since_unix_epoch(since_epoch);
+        self.check(leaf, intermediates, role, now).map(|(id, _)| id)
     }
 
+    /// The same for a handshake, whose outcome is counted.
+    fn check_handshake(
+        &self,
+        leaf: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        role: Role,
+        now: UnixTime,
+    ) -> Result<(), VerifyError> {
+        let checked = self.check(leaf, intermediates, role, now);
+        if let Some(revocation) = &self.revocation {
+            match &checked {
+                Ok((_, Some(Standing::Stale { .. }))) => revocation.count_stale(),
+                Ok((_, Some(Standing::Unknown))) => revocation.count_unknown(),
+                Err(error) if error.is_revocation() => revocation.count_refused(role),
+                _ => {}
+            }
+        }
+        checked.map(drop)
+    }
+
+    /// Says who the peer is, and what about the revocation of its chain was uncertain and allowed.
     fn check(
         &self,
         der: &CertificateDer<'_>,
         intermediates: &[CertificateDer<'_>],
         role: Role,
         now: UnixTime,
-    ) -> Result<SpiffeId, VerifyError> {
+    ) -> Result<(SpiffeId, Option<Standing>), VerifyError> {
+        let certificates = intermediates.len() + 1;
+        if certificates > Self::MAX_CHAIN {
+            return Err(VerifyError::TooManyCertificates { certificates });
+        }
         let leaf = Leaf::parse(der)?;
         let presented = || leaf.id().clone();
         let bundles = self.trust.bundles();
@@ -71,44 +134,33 @@ impl PeerVerifier {
             return Err(VerifyError::UnknownTrustDomain { presented: presented() });
         };
         // Before the path, whose errors do not say which certificate they mean.
-        let clock = UNIX_EPOCH + Duration::from_secs(now.as_secs());
-        if let Ok(starts_in) = leaf.not_before().duration_since(clock)
-            && !starts_in.is_zero()
-        {
-            return Err(VerifyError::NotYetValid { presented: presented(), starts_in });
-        }
-        if let Ok(ago) = clock.duration_since(leaf.not_after())
-            && !ago.is_zero()
-        {
-            return Err(VerifyError::Expired { presented: presented(), ago });
-        }
+        self.check_in_date(&leaf, now)?;
         if !leaf.permits(role) {
             return Err(VerifyError::Purpose { presented: presented(), role });
         }
-        let usage = match role {
-            Role::Client => KeyUsage::client_auth(),
-            Role::Server => KeyUsage::server_auth(),
-        };
-        EndEntityCert::try_from(der)
-            .and_then(|leaf| {
-                leaf.verify_for_usage(
-                    self.algorithms.all,
-                    bundle.anchors(),
-                    intermediates,
-                    now,
-                    usage,
-                    None,
-                    None,
-                )
-                .map(drop)
-            })
-            .map_err(|source| VerifyError::Chain { presented: presented(), source: ChainError(source) })?;
+        let path = Path { verifier: self, der, intermediates, bundle, role, now };
+        let uncertain = path.verify(&leaf)?;
         let id = leaf.into_id();
         if self.expected.matches(&id) {
-            Ok(id)
+            Ok((id, uncertain))
         } else {
             Err(VerifyError::Unexpected { expected: self.expected.clone(), presented: id })
         }
+    }
+
+    fn check_in_date(&self, leaf: &Leaf<'_>, now: UnixTime) -> Result<(), VerifyError> {
+        let now = system_clock(now);
+        if let Ok(starts_in) = leaf.not_before().duration_since(now)
+            && starts_in > self.clock_skew
+        {
+            return Err(VerifyError::NotYetValid { presented: leaf.id().clone(), starts_in });
+        }
+        if let Ok(ago) = now.duration_since(leaf.not_after())
+            && ago > self.clock_skew
+        {
+            return Err(VerifyError::Expired { presented: leaf.id().clone(), ago });
+        }
+        Ok(())
     }
 }
 
@@ -121,7 +173,7 @@ impl ServerCertVerifier for PeerVerifier {
         _ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
-        self.check(end_entity, intermediates, Role::Server, now)?;
+        self.check_handshake(end_entity, intermediates, Role::Server, now)?;
         Ok(ServerCertVerified::assertion())
     }
 
@@ -160,7 +212,7 @@ impl ClientCertVerifier for PeerVerifier {
         intermediates: &[CertificateDer<'_>],
         now: UnixTime,
     ) -> Result<ClientCertVerified, rustls::Error> {
-        self.check(end_entity, intermediates, Role::Client, now)?;
+        self.check_handshake(end_entity, intermediates, Role::Client, now)?;
         Ok(ClientCertVerified::assertion())
     }
 
@@ -220,4 +272,8 @@ impl Trust {
             Self::Live(source) => source.bundles(),
         }
     }
+}
+
+pub(super) fn system_clock(time: UnixTime) -> SystemTime {
+    UNIX_EPOCH + Duration::from_secs(time.as_secs())
 }

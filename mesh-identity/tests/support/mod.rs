@@ -6,8 +6,8 @@
 use std::{io::Cursor, sync::Arc};
 
 use mesh_identity::{
-    ClientConfigBuilder, ExpectedPeer, PeerVerifier, ServerConfigBuilder, SpiffeId, TrustBundles,
-    TrustDomain, VerifyError, X509Svid,
+    ClientConfigBuilder, ExpectedPeer, PeerVerifier, Revocation, ServerConfigBuilder, SpiffeId, TlsSettings,
+    TrustBundles, TrustDomain, VerifyError, X509Svid,
     testing::{Leaf, provider},
 };
 use rustls::{
@@ -43,6 +43,26 @@ pub(crate) fn server(svid: X509Svid, bundles: TrustBundles, expected: ExpectedPe
 pub(crate) fn client(svid: X509Svid, bundles: TrustBundles, expected: ExpectedPeer) -> Arc<ClientConfig> {
     let builder = ClientConfigBuilder::new(provider()).svid(Arc::new(svid), Arc::new(bundles));
     builder.expect_peer(expected).build().unwrap()
+}
+
+pub(crate) fn revoking_server(
+    svid: X509Svid,
+    bundles: TrustBundles,
+    expected: ExpectedPeer,
+    revocation: Revocation,
+) -> Arc<ServerConfig> {
+    let builder = ServerConfigBuilder::new(provider()).svid(Arc::new(svid), Arc::new(bundles));
+    builder.expect_peer(expected).settings(TlsSettings::default().revocation(revocation)).build().unwrap()
+}
+
+pub(crate) fn revoking_client(
+    svid: X509Svid,
+    bundles: TrustBundles,
+    expected: ExpectedPeer,
+    revocation: Revocation,
+) -> Arc<ClientConfig> {
+    let builder = ClientConfigBuilder::new(provider()).svid(Arc::new(svid), Arc::new(bundles));
+    builder.expect_peer(expected).settings(TlsSettings::default().revocation(revocation)).build().unwrap()
 }
 
 /// A client that is not ours: what it presents and speaks is free, whom it trusts is not the question.

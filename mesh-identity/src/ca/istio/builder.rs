@@ -114,7 +114,7 @@ impl IstioCaBuilder {
         let dialer = match self.address.0 {
             Place::Unix { path } => Dialer::Unix(path),
             Place::Https { host, port, .. } => {
-                let provider = crate::config::narrowed(&self.provider)?;
+                let provider = crate::config::narrowed(&self.provider, &crate::TlsSettings::default())?;
                 let alternate = self.alternate_host_name.map(|name| {
                     ServerName::try_from(name.clone()).map_err(|_| IstioCaBuilderError::HostName { name })
                 });

@@ -3,6 +3,8 @@
 //!
 //! Everything here panics instead of returning errors.
 
+mod revocation_list;
+
 use std::{
     fmt,
     sync::Arc,
@@ -11,7 +13,7 @@ use std::{
 
 use rcgen::{
     BasicConstraints, Certificate, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
-    KeyUsagePurpose, SanType,
+    KeyUsagePurpose, SanType, SerialNumber,
 };
 use rustls::{
     crypto::{CryptoProvider, aws_lc_rs},
@@ -22,6 +24,9 @@ use crate::{
     IdentityStore, PemSvid, SvidError, TrustBundle, TrustBundles, TrustDomain, X509Svid,
     issue::{Issued, leaf_params},
 };
+
+pub use rcgen;
+pub use revocation_list::RevocationListBuilder;
 
 /// A cryptography provider for tests.
 pub fn provider() -> Arc<CryptoProvider> {
@@ -44,15 +49,30 @@ impl Authority {
     ///
     /// If that is not the name of a trust domain.
     pub fn new(trust_domain: &str) -> Self {
+        Self::with_name("root", trust_domain)
+    }
+
+    /// A new root of `trust_domain` that bears this name; those of [`new`](Self::new) all bear the same.
+    ///
+    /// # Panics
+    ///
+    /// If that is not the name of a trust domain.
+    pub fn with_name(name: &str, trust_domain: &str) -> Self {
         let trust_domain = trust_domain.parse().expect("a trust domain");
-        let (params, key) = authority_params("root");
+        let (params, key) = authority_params(name);
         let root = params.self_signed(&key).expect("a valid root");
         Self { trust_domain, root, issuer: Issuer::new(params, key), intermediates: Vec::new() }
     }
 
     /// A new authority that this one vouches for.
     pub fn intermediate(&self) -> Self {
-        let (params, key) = authority_params(&format!("intermediate {}", self.intermediates.len() + 1));
+        self.intermediate_with(|_| {})
+    }
+
+    /// A new authority that this one vouches for, changed before it is signed.
+    pub fn intermediate_with(&self, change: impl FnOnce(&mut CertificateParams)) -> Self {
+        let (mut params, key) = authority_params(&format!("intermediate {}", self.intermediates.len() + 1));
+        change(&mut params);
         let certificate = params.signed_by(&key, &self.issuer).expect("a valid intermediate");
         let mut intermediates = vec![certificate];
         intermediates.extend_from_slice(&self.intermediates);
@@ -62,6 +82,29 @@ impl Authority {
             issuer: Issuer::new(params, key),
             intermediates,
         }
+    }
+
+    /// An authority that this one vouched for, with another certificate for the same name and key.
+    pub fn renew(&self, issued: &Self) -> Self {
+        let key = || KeyPair::from_pem(&issued.issuer.key().serialize_pem()).expect("a key");
+        let (mut params, _) = authority_params(&format!("intermediate {}", self.intermediates.len() + 1));
+        // By default it follows from the key.
+        let unique = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).expect("after the epoch");
+        params.serial_number = Some(SerialNumber::from_slice(&unique.as_nanos().to_be_bytes()));
+        let certificate = params.signed_by(&key(), &self.issuer).expect("a valid intermediate");
+        let mut intermediates = vec![certificate];
+        intermediates.extend_from_slice(&self.intermediates);
+        Self {
+            trust_domain: self.trust_domain.clone(),
+            root: self.root.clone(),
+            issuer: Issuer::new(params, key()),
+            intermediates,
+        }
+    }
+
+    /// The certificates that lead from this authority to its root: its own first, without the root.
+    pub fn intermediates(&self) -> Vec<CertificateDer<'static>> {
+        self.intermediates.iter().map(|certificate| certificate.der().clone()).collect()
     }
 
     /// The root certificate.
@@ -226,6 +269,12 @@ impl LeafBuilder<'_> {
     /// Comes without the intermediates that lead to its root.
     pub fn without_intermediates(mut self) -> Self {
         self.intermediates = false;
+        self
+    }
+
+    /// Changes anything else.
+    pub fn customize(mut self, change: impl FnOnce(&mut CertificateParams)) -> Self {
+        change(&mut self.params);
         self
     }
 

@@ -1,0 +1,161 @@
+//! A bounded map from an identity and its peers to a configuration, read without a lock.
+
+use std::{
+    collections::{HashMap, hash_map::RandomState},
+    hash::{BuildHasher, BuildHasherDefault, Hasher},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use arc_swap::ArcSwap;
+
+use crate::{ExpectedPeer, SpiffeId, TrustBundles, X509Svid};
+
+/// Readers take the map as it is; a writer copies the part it changes. That suits configurations, which are read for each
+/// connection and written when a certificate is replaced.
+pub(super) struct Lookup<C> {
+    shards: Box<[Shard<C>]>,
+    hasher: RandomState,
+    capacity_of_shard: usize,
+    uses: AtomicU64,
+}
+
+struct Shard<C> {
+    entries: ArcSwap<Entries<C>>,
+    writing: Mutex<()>,
+}
+
+/// By the hash of the key; of two keys with the same hash the later one stays.
+type Entries<C> = HashMap<u64, Arc<Keyed<C>>, BuildHasherDefault<Hashed>>;
+
+struct Keyed<C> {
+    identity: SpiffeId,
+    expected: ExpectedPeer,
+    used: AtomicU64,
+    entry: Entry<C>,
+}
+
+/// A configuration and what it was made of.
+pub(super) struct Entry<C> {
+    pub(super) config: Arc<C>,
+    pub(super) svid: Arc<X509Svid>,
+    pub(super) bundles: Arc<TrustBundles>,
+    generation: AtomicU64,
+}
+
+impl<C> Entry<C> {
+    pub(super) fn new(
+        config: Arc<C>,
+        svid: Arc<X509Svid>,
+        bundles: Arc<TrustBundles>,
+        generation: u64,
+    ) -> Self {
+        Self { config, svid, bundles, generation: AtomicU64::new(generation) }
+    }
+
+    /// The source's generation at which the entry was last found right.
+    pub(super) fn generation(&self) -> u64 {
+        self.generation.load(Ordering::Acquire)
+    }
+
+    pub(super) fn renew(&self, generation: u64) {
+        self.generation.store(generation, Ordering::Release);
+    }
+}
+
+impl<C> Lookup<C> {
+    pub(super) fn new(capacity: usize) -> Self {
+        // A copy stays small in a large map; a small one is exact about which entry is the oldest.
+        let shards = if capacity >= SHARDS * SHARDS { SHARDS } else { 1 };
+        let shard = || Shard { entries: ArcSwap::default(), writing: Mutex::default() };
+        Self {
+            shards: (0..shards).map(|_| shard()).collect(),
+            hasher: RandomState::new(),
+            capacity_of_shard: capacity.div_ceil(shards),
+            uses: AtomicU64::new(0),
+        }
+    }
+
+    /// Reads the entry of a key; `None` if there is none or `read` does not want it.
+    pub(super) fn find<T>(
+        &self,
+        identity: &SpiffeId,
+        expected: &ExpectedPeer,
+        read: impl FnOnce(&Entry<C>) -> Option<T>,
+    ) -> Option<T> {
+        let hash = self.hash(identity, expected);
+        let entries = self.shard(hash)?.entries.load();
+        let keyed = entries.get(&hash)?;
+        if keyed.identity != *identity || keyed.expected != *expected {
+            return None;
+        }
+        keyed.used.store(self.tick(), Ordering::Relaxed);
+        read(&keyed.entry)
+    }
+
+    pub(super) fn insert(&self, identity: SpiffeId, expected: ExpectedPeer, entry: Entry<C>) {
+        let hash = self.hash(&identity, &expected);
+        self.change(hash, |entries| {
+            if entries.len() >= self.capacity_of_shard && !entries.contains_key(&hash) {
+                let used = |keyed: &Keyed<C>| keyed.used.load(Ordering::Relaxed);
+                let oldest = entries.iter().min_by_key(|(_, keyed)| used(keyed)).map(|(hash, _)| *hash);
+                oldest.and_then(|oldest| entries.remove(&oldest));
+            }
+            let keyed = Keyed { identity, expected, used: AtomicU64::new(self.tick()), entry };
+            entries.insert(hash, Arc::new(keyed));
+        });
+    }
+
+    pub(super) fn remove(&self, identity: &SpiffeId, expected: &ExpectedPeer) {
+        let hash = self.hash(identity, expected);
+        if self.shard(hash).is_some_and(|shard| shard.entries.load().contains_key(&hash)) {
+            self.change(hash, |entries| _ = entries.remove(&hash));
+        }
+    }
+
+    fn change(&self, hash: u64, change: impl FnOnce(&mut Entries<C>)) {
+        let Some(shard) = self.shard(hash) else { return };
+        // Nothing but the map is guarded, which is whole whatever happened to another writer.
+        let _writing = shard.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut entries = Entries::clone(&shard.entries.load());
+        change(&mut entries);
+        shard.entries.store(Arc::new(entries));
+    }
+
+    fn hash(&self, identity: &SpiffeId, expected: &ExpectedPeer) -> u64 {
+        self.hasher.hash_one((identity, expected))
+    }
+
+    fn shard(&self, hash: u64) -> Option<&Shard<C>> {
+        // The low bits choose within a shard's map.
+        let index = usize::try_from(hash >> 32).unwrap_or(0) % self.shards.len();
+        self.shards.get(index)
+    }
+
+    fn tick(&self) -> u64 {
+        self.uses.fetch_add(1, Ordering::Relaxed)
+    }
+}
+
+/// Takes a hash for what it is.
+#[derive(Default)]
+struct Hashed(u64);
+
+impl Hasher for Hashed {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        // Only ever asked for one `u64`; anything else would still be a hash, if a poor one.
+        self.0 = bytes.iter().fold(self.0, |hash, byte| hash.rotate_left(8) ^ u64::from(*byte));
+    }
+
+    fn write_u64(&mut self, hash: u64) {
+        self.0 = hash;
+    }
+}
+
+const SHARDS: usize = 64;

@@ -79,6 +79,7 @@ impl World {
     /// Passes a tunnel on to the next backend, as bytes.
     async fn pass_on(self, incoming: Incoming) {
         assert_eq!(incoming.forwarded_network(), None);
+        assert!(incoming.is_from_network("east"), "says nothing else");
         if *incoming.destination() != hostname() {
             incoming.refuse(Refusal::Unavailable);
             return;
@@ -99,6 +100,7 @@ impl World {
 async fn answer(backend: usize, incoming: Incoming) {
     assert_eq!(*incoming.destination(), hostname());
     assert_eq!(incoming.forwarded_network(), Some("west"));
+    assert!(incoming.is_from_network("WEST") && !incoming.is_from_network("east"));
     assert_eq!(incoming.baggage().unwrap().namespace(), Some("shop"));
     let response = ConnectResponse::new().with_baggage(Baggage::new().with_cluster("east"));
     let (mut recv, mut send) = incoming.accept_with(response).unwrap().into_split();
@@ -168,7 +170,7 @@ async fn backend(tunnel: &mut Tunnel) -> u8 {
     tunnel.read_u8().await.unwrap()
 }
 
-// hbone#30, hbone#77, hbone#82
+// hbone#30, hbone#77, hbone#82, hbone#83
 #[tokio::test(start_paused = true)]
 async fn both_requests_name_the_destination_and_the_inner_one_the_network() {
     let world = World::default();

@@ -1,155 +1,36 @@
-//! Sharing connections.
+//! Sharing connections: who gets which, who dials, who waits and who fails.
 
 #![cfg(feature = "pool")]
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
 mod support;
+#[path = "support/pool.rs"]
+mod world;
 
 use std::{
-    collections::HashMap,
-    future::Future,
     io,
-    pin::Pin,
     sync::{
-        Arc, Mutex,
+        Arc,
         atomic::{AtomicUsize, Ordering},
     },
-    task::{Context, Poll},
     time::Duration,
 };
 
 use hbone::{
-    ConnectError, Refusal, ResetReason, Side, Tunnel,
+    ConnectError, ResetReason, Side,
     pool::{Builder, DialError, Pool, PoolError, PoolStatus, Sharing},
     server,
 };
 use support::{
-    PIPE, assert_echoes, echo,
-    frames::{GOAWAY, HEADERS, Peer, RST_STREAM},
-    request, serve,
+    assert_echoes,
+    frames::{GOAWAY, HEADERS, RST_STREAM},
+    request,
 };
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex},
-    sync::mpsc,
-    task::JoinSet,
+    io::AsyncWriteExt,
     time::{Instant, sleep},
 };
-use tower_service::Service;
-
-type Key = &'static str;
-
-/// Dials in memory: keys decide what becomes of it.
-#[derive(Clone)]
-struct Dialer {
-    dials: Arc<AtomicUsize>,
-    handles: Arc<Mutex<HashMap<Key, Vec<server::Handle>>>>,
-    server: server::Builder,
-    /// Where scripted peers are handed out, for the keys `scripted` and `scripted-too`.
-    scripted: mpsc::UnboundedSender<DuplexStream>,
-}
-
-impl Service<Key> for Dialer {
-    type Response = DuplexStream;
-    type Error = io::Error;
-    type Future = Pin<Box<dyn Future<Output = io::Result<DuplexStream>> + Send>>;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, key: Key) -> Self::Future {
-        self.dials.fetch_add(1, Ordering::Relaxed);
-        let this = self.clone();
-        Box::pin(async move {
-            let (near, far) = duplex(PIPE);
-            match key {
-                "refused" => {
-                    sleep(Duration::from_secs(1)).await;
-                    return Err(io::ErrorKind::ConnectionRefused.into());
-                }
-                "blackhole" => std::future::pending().await,
-                "panic" => panic!("a dialler that panics"),
-                "silent" => drop(tokio::spawn(async move {
-                    let _open = far;
-                    std::future::pending::<()>().await;
-                })),
-                "scripted" => this.scripted.send(far).unwrap(),
-                "narrow" => {
-                    let (near, far) = duplex(1 << 10);
-                    this.scripted.send(far).unwrap();
-                    return Ok(near);
-                }
-                _ => {
-                    sleep(Duration::from_millis(10)).await;
-                    tokio::spawn(async move {
-                        let connection = this.server.handshake(far).await.unwrap();
-                        this.handles.lock().unwrap().entry(key).or_default().push(connection.handle());
-                        serve(connection, answer);
-                    });
-                }
-            }
-            Ok(near)
-        })
-    }
-}
-
-async fn answer(incoming: server::Incoming) {
-    match incoming.destination().port() {
-        1 => incoming.refuse(Refusal::Denied),
-        2 => incoming.refuse(Refusal::Unprocessed),
-        3 => {
-            let _unanswered = incoming;
-            std::future::pending::<()>().await;
-        }
-        _ => echo(incoming).await,
-    }
-}
-
-struct World {
-    pool: Pool<Key, Dialer>,
-    dialer: Dialer,
-    peers: mpsc::UnboundedReceiver<DuplexStream>,
-}
-
-impl World {
-    fn new() -> Self {
-        Self::with(Builder::new(), server::Builder::new())
-    }
-
-    fn with(pool: Builder, server: server::Builder) -> Self {
-        let (scripted, peers) = mpsc::unbounded_channel();
-        let dialer = Dialer { dials: Arc::default(), handles: Arc::default(), server, scripted };
-        Self { pool: pool.build(dialer.clone()), dialer, peers }
-    }
-
-    fn dials(&self) -> usize {
-        self.dialer.dials.load(Ordering::Relaxed)
-    }
-
-    async fn connect(&self, key: Key) -> Result<Tunnel, PoolError<io::Error>> {
-        self.pool.connect(key, request()).await
-    }
-
-    async fn connect_to(&self, key: Key, port: u16) -> Result<Tunnel, PoolError<io::Error>> {
-        let destination = hbone::Destination::from_name("example.org", port).unwrap();
-        self.pool.connect(key, hbone::ConnectRequest::new(destination)).await
-    }
-
-    /// Asks for many tunnels at once and waits for all.
-    async fn connect_many(&self, key: Key, count: usize) -> Vec<Result<Tunnel, PoolError<io::Error>>> {
-        let mut tasks = JoinSet::new();
-        for _ in 0..count {
-            let pool = self.pool.clone();
-            tasks.spawn(async move { pool.connect(key, request()).await });
-        }
-        tasks.join_all().await
-    }
-
-    /// The scripted peer of the next dial.
-    async fn peer(&mut self) -> Peer {
-        Peer::server(self.peers.recv().await.unwrap(), &[]).await
-    }
-}
+use world::{Dialer, Key, World};
 
 // hbone#67
 #[tokio::test(start_paused = true)]
@@ -409,198 +290,6 @@ async fn reset_that_proves_nothing_is_not_repeated() {
     assert_eq!(world.dials(), 1);
 }
 
-// hbone#63, hbone#73
-#[tokio::test(start_paused = true)]
-async fn connection_that_is_drained_or_broken_is_replaced() {
-    for drain in [true, false] {
-        let world = World::new();
-        let mut first = world.connect("a").await.unwrap();
-        let handle = world.dialer.handles.lock().unwrap()["a"][0].clone();
-        if drain {
-            handle.drain(Instant::now() + Duration::from_secs(60));
-        } else {
-            handle.abort();
-        }
-        sleep(Duration::from_secs(1)).await;
-        let mut second = world.connect("a").await.unwrap();
-        assert_echoes(&mut second).await;
-        assert_eq!(world.dials(), 2);
-        assert_eq!(first.write_all(b"x").await.is_ok(), drain, "open tunnels outlive a drain only");
-    }
-}
-
-// hbone#71
-#[tokio::test(start_paused = true)]
-async fn idle_connection_is_closed_after_its_last_tunnel() {
-    let minutes = |count: u64| Duration::from_secs(60 * count);
-    let world = World::new();
-    let mut tunnel = world.connect("a").await.unwrap();
-    sleep(minutes(30)).await;
-    assert_echoes(&mut tunnel).await;
-    drop(tunnel);
-    sleep(minutes(4)).await;
-    assert_eq!(world.pool.status().connections, 1);
-    let _short = world.connect("a").await.unwrap();
-    assert_eq!(world.dials(), 1);
-    drop(_short);
-    sleep(minutes(4)).await;
-    assert_eq!(world.pool.status().connections, 1, "counted from the last tunnel");
-    sleep(minutes(2)).await;
-    assert_eq!(world.pool.status().connections, 0);
-    let _tunnel = world.connect("a").await.unwrap();
-    assert_eq!(world.dials(), 2);
-}
-
-#[tokio::test(start_paused = true)]
-async fn evicted_key_gets_a_new_connection_and_keeps_its_tunnels() {
-    let world = World::new();
-    let mut old = world.connect("a").await.unwrap();
-    let other = world.connect("b").await.unwrap();
-    world.pool.evict(&"a");
-    assert_eq!(world.pool.status().connections, 1);
-    let _new = world.connect("a").await.unwrap();
-    assert_eq!(world.dials(), 3);
-    assert_echoes(&mut old).await;
-    world.pool.retain(|key| *key == "b");
-    assert_eq!(world.pool.status().connections, 1);
-    drop(other);
-}
-
-#[tokio::test(start_paused = true)]
-async fn eviction_releases_those_who_wait() {
-    let world = World::new();
-    let (error, ()) = tokio::join!(world.connect("blackhole"), async { world.pool.evict(&"blackhole") });
-    assert!(matches!(error, Err(PoolError::Evicted)), "{error:?}");
-}
-
-#[tokio::test(start_paused = true)]
-async fn evicted_connection_closes_after_its_last_tunnel() {
-    let mut world = World::new();
-    let connecting = tokio::spawn({
-        let pool = world.pool.clone();
-        async move { pool.connect("scripted", request()).await }
-    });
-    let mut peer = world.peer().await;
-    let stream = peer.next_of(HEADERS).await.stream;
-    peer.accept(stream).await;
-    let tunnel = connecting.await.unwrap().unwrap();
-    world.pool.evict(&"scripted");
-    sleep(Duration::from_secs(1)).await;
-    drop(tunnel);
-    peer.next_of(GOAWAY).await;
-    while peer.next().await.is_some() {}
-}
-
-#[tokio::test(start_paused = true)]
-async fn drained_pool_opens_nothing_and_keeps_its_tunnels_until_the_deadline() {
-    let world = World::new();
-    let mut tunnel = world.connect("a").await.unwrap();
-    let idle = world.connect("b").await.unwrap();
-    drop(idle);
-    let start = Instant::now();
-    let deadline = start + Duration::from_secs(5);
-    let mut drained = None;
-    let (waiting, ()) = tokio::join!(world.connect("blackhole"), async {
-        drained = Some(world.pool.drain(deadline));
-    });
-    assert!(matches!(waiting, Err(PoolError::Draining)), "{waiting:?}");
-    assert!(matches!(world.connect("a").await, Err(PoolError::Draining)));
-    assert!(world.pool.try_reserve(&"a").is_none());
-    assert_eq!(world.pool.status().connections, 0);
-    assert_echoes(&mut tunnel).await;
-    let drained = tokio::spawn(drained.unwrap());
-    sleep(Duration::from_secs(4)).await;
-    assert_echoes(&mut tunnel).await;
-    assert!(!drained.is_finished());
-    drained.await.unwrap();
-    assert_eq!(start.elapsed().as_secs(), 5);
-    assert!(tunnel.read(&mut [0]).await.is_err());
-}
-
-#[tokio::test(start_paused = true)]
-async fn drain_is_over_once_the_last_tunnel_has_ended() {
-    let mut world = World::new();
-    let connecting = tokio::spawn({
-        let pool = world.pool.clone();
-        async move { pool.connect("scripted", request()).await }
-    });
-    let mut peer = world.peer().await;
-    let stream = peer.next_of(HEADERS).await.stream;
-    peer.accept(stream).await;
-    let tunnel = connecting.await.unwrap().unwrap();
-
-    let start = Instant::now();
-    let drained = tokio::spawn(world.pool.drain(start + Duration::from_secs(3600)));
-    sleep(Duration::from_secs(1)).await;
-    drop(tunnel);
-    peer.next_of(GOAWAY).await;
-    while peer.next().await.is_some() {}
-    drop(peer);
-    drained.await.unwrap();
-    assert_eq!(start.elapsed().as_secs(), 1);
-    world.pool.drain(start).await;
-}
-
-#[tokio::test(start_paused = true)]
-async fn second_drain_brings_the_deadline_forward() {
-    let world = World::new();
-    let mut tunnel = world.connect("a").await.unwrap();
-    let start = Instant::now();
-    let first = world.pool.drain(start + Duration::from_secs(3600));
-    let second = world.pool.drain(start + Duration::from_secs(2));
-    drop(first);
-    second.await;
-    assert_eq!(start.elapsed().as_secs(), 2);
-    assert!(tunnel.read(&mut [0]).await.is_err());
-}
-
-// hbone#74
-#[tokio::test(start_paused = true)]
-async fn old_connection_is_replaced_and_keeps_its_tunnels() {
-    let builder = Builder::new().max_age(Duration::from_secs(600));
-    let world = World::with(builder, server::Builder::new());
-    let mut old = world.connect("a").await.unwrap();
-    sleep(Duration::from_secs(500)).await;
-    let _young_enough = world.connect("a").await.unwrap();
-    assert_eq!(world.dials(), 1);
-    sleep(Duration::from_secs(200)).await;
-    let _new = world.connect("a").await.unwrap();
-    assert_eq!(world.dials(), 2);
-    assert_echoes(&mut old).await;
-    assert_eq!(world.pool.status().leaving, 1);
-}
-
-// hbone#74
-#[tokio::test(start_paused = true)]
-async fn retired_connection_is_replaced_and_keeps_its_tunnels() {
-    let world = World::new();
-    let mut old = world.connect("a").await.unwrap();
-    let _other = world.connect("b").await.unwrap();
-    world.pool.retire(|key| *key == "a");
-    let _new = world.connect("a").await.unwrap();
-    let _same = world.connect("b").await.unwrap();
-    assert_eq!(world.dials(), 3);
-    assert_echoes(&mut old).await;
-    drop(old);
-    sleep(Duration::from_secs(1)).await;
-    assert_eq!(world.pool.status().leaving, 0);
-}
-
-// hbone#74
-#[tokio::test(start_paused = true)]
-async fn whoever_waits_for_a_retired_dial_gets_another() {
-    let world = World::new();
-    let (tunnel, ()) = tokio::join!(world.connect("a"), async {
-        assert_eq!(world.dials(), 0);
-        tokio::task::yield_now().await;
-        assert_eq!(world.dials(), 1);
-        world.pool.retire(|_| true);
-    });
-    assert_echoes(&mut tunnel.unwrap()).await;
-    assert_eq!(world.dials(), 2);
-    assert_eq!(world.pool.status().connections, 1);
-}
-
 #[tokio::test(start_paused = true)]
 async fn total_is_kept_by_closing_idle_connections_and_then_by_refusing() {
     let builder = Builder::new().max_total(2).max_tunnels(1);
@@ -621,49 +310,6 @@ async fn total_is_kept_by_closing_idle_connections_and_then_by_refusing() {
     });
     assert_echoes(&mut second.unwrap()).await;
     assert_eq!(start.elapsed().as_secs(), 3, "whoever has a connection waits");
-}
-
-#[tokio::test(start_paused = true)]
-async fn peer_that_left_a_request_unanswered_is_not_asked_again_first() {
-    let world = World::new();
-    let mut before = world.connect("a").await.unwrap();
-    let error = world.connect_to("a", 3).await.unwrap_err();
-    assert!(matches!(error, PoolError::ResponseTimeout(_)), "{error:?}");
-    let _after = world.connect("a").await.unwrap();
-    assert_eq!(world.dials(), 2, "it may be dead");
-    assert_echoes(&mut before).await;
-}
-
-// hbone#73
-#[tokio::test(start_paused = true)]
-async fn suspect_is_better_than_nothing_and_cleared_by_an_answer() {
-    let builder = Builder::new().max_connections(1);
-    let world = World::with(builder, server::Builder::new());
-    world.connect_to("a", 3).await.unwrap_err();
-    for _ in 0..2 {
-        let _tunnel = world.connect("a").await.unwrap();
-    }
-    assert_eq!(world.dials(), 1);
-    assert!(world.pool.try_reserve(&"a").is_some());
-}
-
-// hbone#17, hbone#73
-#[tokio::test(start_paused = true)]
-async fn dead_peer_leaves_the_pool_without_traffic() {
-    let mut world = World::new();
-    let connecting = tokio::spawn({
-        let pool = world.pool.clone();
-        async move { pool.connect("scripted", request()).await }
-    });
-    let mut peer = world.peer().await;
-    let stream = peer.next_of(HEADERS).await.stream;
-    peer.accept(stream).await;
-    let mut tunnel = connecting.await.unwrap().unwrap();
-    // From here on the peer answers nothing, pings neither.
-    assert!(tunnel.read(&mut [0]).await.is_err());
-    tokio::task::yield_now().await;
-    assert_eq!(world.pool.status(), PoolStatus::default());
-    drop(peer);
 }
 
 #[tokio::test(start_paused = true)]
@@ -721,18 +367,6 @@ async fn spread_connections_take_turns() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn dropped_pool_lets_go_of_its_connections() {
-    let World { pool, dialer, .. } = World::new();
-    let mut tunnel = pool.connect("a", request()).await.unwrap();
-    let idle = pool.connect("b", request()).await.unwrap();
-    drop((pool, idle));
-    assert_echoes(&mut tunnel).await;
-    tunnel.shutdown().await.unwrap();
-    assert_eq!(tunnel.read(&mut [0]).await.unwrap(), 0);
-    drop(dialer);
-}
-
-#[tokio::test(start_paused = true)]
 async fn tasks_are_spawned_by_the_callers_executor() {
     let spawned = Arc::new(AtomicUsize::new(0));
     let count = Arc::clone(&spawned);
@@ -752,19 +386,6 @@ async fn tasks_are_spawned_by_the_callers_executor() {
 async fn executor_that_drops_tasks_fails_those_who_wait() {
     let world = World::with(Builder::new().executor(drop), server::Builder::new());
     assert!(matches!(world.connect("a").await, Err(PoolError::Dial(DialError::Aborted))));
-}
-
-// hbone#72
-#[tokio::test(start_paused = true)]
-async fn keys_that_come_and_go_leave_nothing() {
-    let world = World::new();
-    for _ in 0..3 {
-        for key in ["a", "b", "c", "refused", "panic"] {
-            let _ = world.connect(key).await;
-        }
-        sleep(Duration::from_secs(600)).await;
-        assert_eq!(world.pool.status(), PoolStatus::default());
-    }
 }
 
 #[test]

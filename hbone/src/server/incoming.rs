@@ -74,6 +74,12 @@ impl Incoming {
         self.headers.get(header::FORWARDED_NETWORK)?.to_str().ok()
     }
 
+    /// Whether the request comes from the network `own`, as far as it says; if not, it came through a gateway, and the
+    /// connection's source address is not the client's. Case means nothing, as in the reference.
+    pub fn is_from_network(&self, own: &str) -> bool {
+        self.forwarded_network().is_none_or(|network| network.eq_ignore_ascii_case(own))
+    }
+
     /// Which trace the connection is part of, if the client says so in a valid way.
     pub fn traceparent(&self) -> Option<TraceParent> {
         TraceParent::from_headers(&self.headers)

@@ -21,7 +21,7 @@ use crate::{
     socket::{self, ListenError, OriginalSource},
     state::{StateStore, WorkloadKey},
     telemetry::{NoopObserver, Observer},
-    tls::TlsContexts,
+    tls::{Peers, TlsContexts},
 };
 
 /// A node proxy in front of one workload: listeners bound, nothing accepted yet.
@@ -145,7 +145,9 @@ impl ProxyBuilder {
         for (index, (handoffs, listeners_of_worker)) in queues.into_iter().zip(listeners.shares).enumerate() {
             // Each worker has configurations of its own, so that no lock is shared.
             let configs = TlsConfigs::new(Arc::clone(&self.identities), &self.provider)?;
-            let tls = TlsContexts::new(configs, settings.handshake_timeout);
+            let bundles = self.identities.bundles();
+            let peers = Peers::new(self.provider.clone(), bundles, settings.max_connection_age);
+            let tls = TlsContexts::new(configs, peers, settings.handshake_timeout);
             let context = WorkerContext {
                 index,
                 pool: outbound::pool(&settings, &tls),

@@ -45,6 +45,7 @@ pub struct Settings {
     pub(crate) max_pooled_connections: usize,
     pub(crate) pool_idle_timeout: Duration,
     pub(crate) pool_max_age: Duration,
+    pub(crate) max_connection_age: Option<Duration>,
 }
 
 impl Default for Settings {
@@ -68,6 +69,7 @@ impl Default for Settings {
             max_pooled_connections: 8192,
             pool_idle_timeout: Duration::from_secs(300),
             pool_max_age: Duration::from_secs(3600),
+            max_connection_age: None,
         }
     }
 }
@@ -191,6 +193,14 @@ impl Settings {
     #[must_use]
     pub fn pool_max_age(mut self, pool_max_age: Duration) -> Self {
         self.pool_max_age = pool_max_age;
+        self
+    }
+
+    /// Sets the age at which an HBONE connection ends with all its tunnels, open ones included. Default: none, since a
+    /// database session may last for weeks.
+    #[must_use]
+    pub fn max_connection_age(mut self, max_connection_age: Option<Duration>) -> Self {
+        self.max_connection_age = max_connection_age;
         self
     }
 

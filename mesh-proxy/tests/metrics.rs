@@ -287,3 +287,29 @@ fn threads_add_up_to_one_series() {
     assert_eq!(sample(&telemetry, "istio_tcp_connections_opened_total").value, 400);
     assert_eq!(sample(&telemetry, "istio_tcp_received_bytes_total").value, 400);
 }
+
+// identity#83
+#[tokio::test]
+async fn certificates_and_the_calls_for_them_are_shown() {
+    use mesh_identity::{IdentityManager, IdentitySource, testing::Authority};
+
+    let manager = IdentityManager::builder(Authority::new("example.org")).spawn();
+    let cart = "spiffe://example.org/ns/shop/sa/cart".parse().unwrap();
+    let telemetry = Telemetry::builder().build();
+    assert!(samples(&telemetry, "mesh_identity_identities").is_empty());
+
+    let read = manager.clone();
+    let telemetry = Telemetry::builder().identities(move || Some(read.metrics())).build();
+    manager.permit(&cart).unwrap();
+    let svid = manager.svid(&cart).await.unwrap();
+    let end = svid.not_after().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
+    let first = sample(&telemetry, "mesh_identity_certificate_expiry_timestamp_seconds");
+    assert_eq!(first.value, end);
+    assert_eq!(sample(&telemetry, "mesh_identity_authority_up").value, 1);
+    assert_eq!(sample(&telemetry, "mesh_identity_calls_in_flight").value, 0);
+    let root = sample(&telemetry, "mesh_identity_root_expiry_timestamp_seconds");
+    assert_eq!(root.labels, [("trust_domain".to_owned(), "example.org".to_owned())]);
+    let results = samples(&telemetry, "mesh_identity_issuances_total");
+    let succeeded = results.iter().find(|sample| sample.labels[0].1 == "success").unwrap();
+    assert_eq!((succeeded.value, results.len()), (1, 6));
+}

@@ -5,8 +5,16 @@ mod environment;
 mod logging;
 mod node;
 
-use std::{collections::BTreeMap, ffi::OsString, num::NonZeroUsize, process::ExitCode, sync::Arc, thread};
+use std::{
+    collections::BTreeMap,
+    ffi::OsString,
+    num::NonZeroUsize,
+    process::ExitCode,
+    sync::{Arc, OnceLock},
+    thread,
+};
 
+use mesh_identity::IdentityManager;
 use mesh_proxy::telemetry::Telemetry;
 use rustix::process::{Resource, getrlimit, setrlimit};
 
@@ -68,7 +76,12 @@ pub fn run(environment: &BTreeMap<String, String>) -> ExitCode {
     }
     tracing::info!(target: TARGET, "version: {}", build::line(&environment.istio_version));
     raise_descriptor_limit();
+    let manager = Arc::new(OnceLock::new());
     let telemetry = Telemetry::builder()
+        .identities({
+            let manager = Arc::clone(&manager);
+            move || manager.get().map(IdentityManager::metrics)
+        })
         .version(environment.istio_version.clone())
         .counter(
             "mesh_log_lines_dropped",
@@ -80,7 +93,7 @@ pub fn run(environment: &BTreeMap<String, String>) -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return fail(&format!("cannot start a runtime: {error}")),
     };
-    match runtime.block_on(node::serve(environment, logging.handle(), Arc::new(telemetry))) {
+    match runtime.block_on(node::serve(environment, logging.handle(), Arc::new(telemetry), &manager)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             drop(logging);

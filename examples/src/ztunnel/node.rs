@@ -4,7 +4,7 @@ use std::{
     io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener},
     path::Path,
-    sync::Arc,
+    sync::{Arc, OnceLock},
 };
 
 use mesh_identity::{
@@ -37,9 +37,13 @@ pub(super) async fn serve(
     environment: Environment,
     logging: LogHandle,
     telemetry: Arc<Telemetry>,
+    shown: &OnceLock<IdentityManager>,
 ) -> Result<(), ServeError> {
     let provider = aws_lc_rs::default_provider();
     let Sourced { identities, manager } = sourced(&environment, &provider)?;
+    if let Some(manager) = &manager {
+        shown.get_or_init(|| manager.clone());
+    }
     let state = Arc::new(StateStore::new(environment.node_name.clone(), environment.missing_policy));
     let local = environment.workload.clone();
     let dump = ConfigDump::builder(Arc::clone(&state))

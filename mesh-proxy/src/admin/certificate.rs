@@ -1,7 +1,7 @@
 //! Certificates as a configuration dump shows them.
 
 use base64::{Engine, engine::general_purpose::STANDARD};
-use mesh_identity::{IdentitySource, SpiffeId};
+use mesh_identity::{IdentitySource, IdentityStatus, SpiffeId};
 use rustls::pki_types::CertificateDer;
 use serde::Serialize;
 use time::{OffsetDateTime, format_description::BorrowedFormatItem, macros::format_description};
@@ -12,25 +12,26 @@ use x509_parser::{certificate::X509Certificate, prelude::FromDer};
 #[serde(rename_all = "camelCase")]
 pub(super) struct CertificateView {
     identity: String,
-    state: &'static str,
+    state: String,
     cert_chain: Vec<CertificateDetails>,
     root_certs: Vec<CertificateDetails>,
 }
 
 impl CertificateView {
     pub(super) fn new(id: &SpiffeId, identities: &dyn IdentitySource) -> Self {
-        let Some(svid) = identities.try_svid(id) else {
-            let identity = id.to_string();
-            return Self { identity, state: "Initializing", cert_chain: Vec::new(), root_certs: Vec::new() };
-        };
+        Self::with_status(&IdentityStatus::new(id.clone(), identities.try_svid(id)), identities)
+    }
+
+    /// What a source says of one of its identities.
+    pub(super) fn with_status(status: &IdentityStatus, identities: &dyn IdentitySource) -> Self {
         let bundles = identities.bundles();
-        let roots = bundles.get(id.trust_domain()).map(|bundle| bundle.certificates()).unwrap_or_default();
-        Self {
-            identity: id.to_string(),
-            state: "Available",
-            cert_chain: details(svid.chain()),
-            root_certs: details(roots),
-        }
+        let roots = bundles.get(status.id.trust_domain()).map(|bundle| bundle.certificates());
+        let (chain, roots) = match &status.svid {
+            Some(svid) => (details(svid.chain()), details(roots.unwrap_or_default())),
+            None => Default::default(),
+        };
+        let (identity, state) = (status.id.to_string(), status.state.to_string());
+        Self { identity, state, cert_chain: chain, root_certs: roots }
     }
 }
 

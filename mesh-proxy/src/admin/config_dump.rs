@@ -59,6 +59,11 @@ impl ConfigDump {
 
     fn certificates(&self, snapshot: &Snapshot) -> Vec<CertificateView> {
         let Some((source, identities)) = &self.certificates else { return Vec::new() };
+        // A source that knows how its identities are shows them all, those without a certificate and why included.
+        if let Some(mut statuses) = source.statuses() {
+            statuses.sort_unstable_by(|a, b| a.id.cmp(&b.id));
+            return statuses.iter().map(|status| CertificateView::with_status(status, &**source)).collect();
+        }
         let mut identities = identities(snapshot);
         identities.sort_unstable_by(|a, b| a.as_str().cmp(b.as_str()));
         identities.dedup();
@@ -92,7 +97,8 @@ impl ConfigDumpBuilder {
         self
     }
 
-    /// Shows the certificates of those identities that `identities` picks. Private keys are never shown.
+    /// Shows the certificates of `source`: of all its identities if it lists them, or of those that `identities` picks.
+    /// Private keys are never shown.
     pub fn certificates(
         mut self,
         source: Arc<dyn IdentitySource>,

@@ -3,7 +3,7 @@ use std::{io, net::TcpListener, sync::Arc, thread};
 use tokio::{runtime, sync::mpsc, task::JoinSet, time::timeout};
 
 use super::{Capture, Handoff, accept};
-use crate::{connections, context::WorkerContext, drain::FAREWELL, outbound};
+use crate::{connections, context::WorkerContext, drain::FAREWELL, outbound, tls};
 
 /// A worker about to run: its share of the listeners and the sockets that others hand to it.
 #[derive(Debug)]
@@ -28,6 +28,7 @@ impl Worker {
         let context = self.context;
         tokio::spawn(connections::recheck_on_change(Arc::clone(&context)));
         tokio::spawn(outbound::evict_on_change(Arc::clone(&context)));
+        tokio::spawn(tls::recheck_peers(Arc::clone(&context)));
         let mut accepting = JoinSet::new();
         for (capture, listener) in self.listeners {
             match tokio::net::TcpListener::from_std(listener) {

@@ -7,6 +7,7 @@ use std::{
     },
 };
 
+use mesh_identity::RotationMetrics;
 use prometheus_client::{collector::Collector, encoding::text, registry::Registry};
 use tokio::time::Instant;
 
@@ -14,6 +15,7 @@ use super::{
     ConnectionMeta, ConnectionObserver, Direction, EarlyDenial, Event, Observer, ResponseFlag, access_log,
     exposition::{BuildMetrics, CustomCounter, EventMetrics, SocketMetrics, TrafficMetrics},
     process::ProcessMetrics,
+    rotation::IdentityMetrics,
     series::{Series, Shard, per_direction},
 };
 
@@ -45,6 +47,19 @@ const BAGGAGE_LIMIT: usize = 1000;
 /// | `mesh_local_config_rejected_total` | | changes of the local configuration that did not |
 /// | `mesh_missing_policy_denials_total` | | connections denied since a listed policy never arrived |
 /// | `mesh_source_address_not_preserved_total` | | connections on which the application sees an address of ours |
+///
+/// With [`identities`](TelemetryBuilder::identities), of certificates and the calls for them:
+///
+/// | name | labels | is |
+/// |---|---|---|
+/// | `mesh_identity_authority_up` | | 0 while the authority is not reached |
+/// | `mesh_identity_calls_in_flight` | | calls under way |
+/// | `mesh_identity_calls_queued` | priority | calls that wait for those to end |
+/// | `mesh_identity_certificate_expiry_timestamp_seconds` | | when the first certificate ends |
+/// | `mesh_identity_identities` | state | identities with and without a certificate |
+/// | `mesh_identity_issuances_total` | result | certificates issued, and attempts by what failed |
+/// | `mesh_identity_last_issuance_timestamp_seconds` | | when a certificate was last issued |
+/// | `mesh_identity_root_expiry_timestamp_seconds` | trust_domain | when the first root ends |
 ///
 /// # Cardinality
 ///
@@ -142,6 +157,7 @@ pub struct TelemetryBuilder {
     version: String,
     baggage_limit: usize,
     counters: Vec<CustomCounter>,
+    identities: Option<IdentityMetrics>,
 }
 
 impl Default for TelemetryBuilder {
@@ -151,6 +167,7 @@ impl Default for TelemetryBuilder {
             version: "unknown".to_owned(),
             baggage_limit: BAGGAGE_LIMIT,
             counters: Vec::new(),
+            identities: None,
         }
     }
 }
@@ -185,6 +202,12 @@ impl TelemetryBuilder {
         self
     }
 
+    /// Shows certificates and the calls for them; `read` is called for each scrape, and may have nothing yet.
+    pub fn identities(mut self, read: impl Fn() -> Option<RotationMetrics> + Send + Sync + 'static) -> Self {
+        self.identities = Some(IdentityMetrics(Box::new(read)));
+        self
+    }
+
     /// Builds the observer.
     pub fn build(self) -> Telemetry {
         let shards = Arc::new(Shards { all: array::from_fn(|_| Shard::new(self.baggage_limit)) });
@@ -201,6 +224,9 @@ impl TelemetryBuilder {
         }
         for counter in self.counters {
             registry.register_collector(Box::new(counter));
+        }
+        if let Some(identities) = self.identities {
+            registry.register_collector(Box::new(identities));
         }
         Telemetry { shards, registry }
     }

@@ -11,6 +11,7 @@ use tokio::{
     net::TcpStream,
 };
 
+use super::peers::PeerGuard;
 use crate::socket::ReadSize;
 
 /// A TCP stream that is read in large pieces for a reader that asks for small ones.
@@ -23,16 +24,31 @@ pub(crate) struct ReadAhead {
     /// What was read and not yet taken.
     buffer: BytesMut,
     size: ReadSize,
+    /// Ends the connection, once its peer is known, when the peer is no longer trusted.
+    peer: Option<PeerGuard>,
 }
 
 impl ReadAhead {
     pub(crate) fn new(stream: TcpStream) -> Self {
-        Self { stream, buffer: BytesMut::new(), size: ReadSize::new() }
+        Self { stream, buffer: BytesMut::new(), size: ReadSize::new(), peer: None }
+    }
+
+    /// Fails reads from the moment that the peer is lost.
+    pub(super) fn end_with(&mut self, peer: PeerGuard) {
+        self.peer = Some(peer);
     }
 
     /// Reads once into the empty buffer; it stays empty at the end of the stream.
     fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if let Some(lost) = self.peer.as_ref().and_then(PeerGuard::lost) {
+            return Poll::Ready(Err(lost));
+        }
         if self.stream.poll_read_ready(cx)?.is_pending() {
+            if let Some(peer) = &self.peer
+                && let Poll::Ready(lost) = peer.poll_lost(cx)
+            {
+                return Poll::Ready(Err(lost));
+            }
             if !ReadSize::is_small(self.buffer.capacity()) {
                 self.buffer = BytesMut::new();
             }

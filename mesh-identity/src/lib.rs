@@ -85,6 +85,9 @@ mod crl;
 #[cfg(feature = "dev-ca")]
 mod dev_ca;
 mod expected_peer;
+#[cfg(all(any(fuzzing, test), feature = "istio-ca", feature = "testing", feature = "workload-api"))]
+#[doc(hidden)]
+pub mod fuzzing;
 #[cfg(feature = "__grpc")]
 mod grpc;
 #[cfg(any(feature = "dev-ca", feature = "testing"))]

@@ -20,6 +20,7 @@ pub use address::{CaAddress, CaAddressError};
 pub use builder::{IstioCaBuilder, IstioCaBuilderError};
 pub use error::IstioCaError;
 pub use response::ResponseError;
+pub(crate) use response::accept;
 
 use self::request::SigningRequest;
 use crate::{
@@ -87,7 +88,7 @@ impl IstioCa {
             .time
             .current_time()
             .map_or(UNIX_EPOCH, |now| UNIX_EPOCH + Duration::from_secs(now.as_secs()));
-        Ok(response::accept(&answer.cert_chain, key, id, now, &shared.provider)?)
+        Ok(accept(&answer.cert_chain, key, id, now, &shared.provider)?)
     }
 }
 

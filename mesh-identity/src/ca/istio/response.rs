@@ -19,7 +19,7 @@ use crate::{
 /// leads to the roots beside it.
 ///
 /// An element before the last may hold several certificates: some authorities send all intermediates in one.
-pub(super) fn accept(
+pub(crate) fn accept(
     cert_chain: &[String],
     key: PrivatePkcs8KeyDer<'static>,
     requested: &SpiffeId,

@@ -248,6 +248,19 @@ impl fmt::Debug for WorkloadApiDriver {
     }
 }
 
+/// What is taken of a message, and what is wrong with the rest.
+#[cfg(any(test, fuzzing))]
+pub(crate) fn read_agent(
+    message: crate::proto::spiffe::X509svidResponse,
+    provider: &CryptoProvider,
+) -> (Vec<SpiffeId>, Vec<String>) {
+    let Received { svids, flaws, .. } = Received::read(message, provider);
+    (
+        svids.iter().map(|(svid, _)| svid.id().clone()).collect(),
+        flaws.iter().map(|flaw| describe(flaw)).collect(),
+    )
+}
+
 fn in_date(svid: Arc<X509Svid>) -> Result<Arc<X509Svid>, IdentityError> {
     if SystemTime::now() > svid.not_after() {
         return Err(IdentityError::Expired { id: svid.id().clone(), not_after: svid.not_after() });

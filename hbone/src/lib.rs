@@ -70,7 +70,7 @@ mod tunnel;
 
 pub use self::{
     client::ConnectError,
-    connection::{ConnectionError, HandshakeError, Side},
+    connection::{Budget, ConnectionError, HandshakeError, Side},
     proto::{
         Baggage, ConnectRequest, ConnectResponse, Destination, DestinationError, Forwarded, Host, Refusal,
         ResetReason, TraceId, TraceParent, TraceParentError, TraceState, WorkloadKind,

@@ -26,7 +26,7 @@ async fn settings_are_announced() {
         .max_frame_size(20_000)
         .max_header_list_size(5_000);
     let table = [
-        (client::Builder::new(), [1 << 20, 256 << 20, 64 << 10, 16 << 10]),
+        (client::Builder::new(), [1 << 20, 16 << 20, 64 << 10, 16 << 10]),
         (tuned, [70_000, 900_000, 20_000, 5_000]),
     ];
     for (builder, [stream, connection, frame, headers]) in table {

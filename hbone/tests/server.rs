@@ -27,7 +27,7 @@ async fn settings_are_announced() {
         .max_header_list_size(5_000)
         .max_tunnels(7);
     let table = [
-        (server::Builder::new(), [1 << 20, 256 << 20, 64 << 10, 64 << 10, 200]),
+        (server::Builder::new(), [1 << 20, 16 << 20, 64 << 10, 64 << 10, 200]),
         (tuned, [70_000, 900_000, 20_000, 5_000, 7]),
     ];
     for (builder, [stream, connection, frame, headers, tunnels]) in table {

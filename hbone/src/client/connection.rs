@@ -1,41 +1,79 @@
 use std::{
     future::Future,
     pin::Pin,
+    sync::{Arc, Weak},
     task::{Context, Poll},
 };
 
 use bytes::Bytes;
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    time::{Sleep, sleep_until},
+};
 
-use crate::connection::{ConnectionError, KeepaliveDriver, Liveness};
+use super::{Handle, send_connect::Requests};
+use crate::connection::{ConnectionError, Control, Driver, KeepaliveDriver, Metered, Order, Over};
 
 /// Drives a client's connection: reads, writes and pings for all its tunnels.
 ///
 /// Spawn it or poll it beside whatever uses the tunnels. It resolves when the connection is closed: in good order once
-/// the last [`SendConnect`](super::SendConnect) and the last tunnel are gone, or with what went wrong. Dropping it
-/// ends all tunnels with [`TunnelError::Lost`](crate::TunnelError::Lost).
+/// the last [`SendConnect`](super::SendConnect) and the last tunnel are gone, drained or aborted, or with what went
+/// wrong. Dropping it ends all tunnels with [`TunnelError::Lost`](crate::TunnelError::Lost).
 #[derive(Debug)]
 #[must_use = "a connection does nothing unless polled"]
 pub struct Connection<T: AsyncRead + AsyncWrite + Unpin> {
     /// `None` once it is over.
-    inner: Option<h2::client::Connection<T, Bytes>>,
+    inner: Option<h2::client::Connection<Metered<T>, Bytes>>,
     keepalive: Option<KeepaliveDriver>,
-    liveness: Liveness,
+    driver: Driver,
+    control: Arc<Control>,
+    requests: Weak<Requests>,
+    /// When a drain ends.
+    deadline: Option<Pin<Box<Sleep>>>,
 }
 
 impl<T: AsyncRead + AsyncWrite + Unpin> Connection<T> {
     pub(super) fn new(
-        inner: h2::client::Connection<T, Bytes>,
+        inner: h2::client::Connection<Metered<T>, Bytes>,
         keepalive: Option<KeepaliveDriver>,
-        liveness: Liveness,
+        driver: Driver,
+        requests: Weak<Requests>,
     ) -> Self {
-        Self { inner: Some(inner), keepalive, liveness }
+        Self { inner: Some(inner), keepalive, driver, control: Arc::default(), requests, deadline: None }
+    }
+
+    /// A handle that ends the connection from elsewhere.
+    pub fn handle(&self) -> Handle {
+        Handle::new(Arc::clone(&self.control), Weak::clone(&self.requests))
     }
 
     /// How many tunnels the peer lets us have, as far as it has said.
     #[cfg(feature = "pool")]
     pub(crate) fn peer_limit(&self) -> usize {
         self.inner.as_ref().map_or(0, h2::client::Connection::max_concurrent_send_streams)
+    }
+
+    /// Whether the connection is to end now by order.
+    fn poll_control(&mut self, cx: &mut Context<'_>) -> bool {
+        match self.control.poll_order(cx) {
+            None => false,
+            Some(Order::Abort) => true,
+            Some(Order::Drain { deadline }) => {
+                if let Some(requests) = self.requests.upgrade() {
+                    requests.close();
+                }
+                let sleep = self.deadline.get_or_insert_with(|| Box::pin(sleep_until(deadline)));
+                if sleep.deadline() != deadline {
+                    sleep.as_mut().reset(deadline);
+                }
+                sleep.as_mut().poll(cx).is_ready()
+            }
+        }
+    }
+
+    fn end(&mut self, cause: Over) {
+        let inner = self.inner.take();
+        self.driver.end(cause, || drop(inner));
     }
 }
 
@@ -44,16 +82,41 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Future for Connection<T> {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.get_mut();
+        if this.inner.is_some() && this.poll_control(cx) {
+            this.end(Over::Ended);
+        }
         let Some(inner) = &mut this.inner else { return Poll::Ready(Ok(())) };
-        let ended = match this.keepalive.as_mut().map(|keepalive| keepalive.poll(cx)) {
-            Some(Poll::Ready(error)) => Poll::Ready(Err(error)),
-            Some(Poll::Pending) | None => Pin::new(inner).poll(cx).map_err(ConnectionError::from_h2),
-        };
+        let received = this.driver.shared().received();
+        if let Some(Poll::Ready(silence)) =
+            this.keepalive.as_mut().map(|keepalive| keepalive.poll(cx, received))
+        {
+            this.end(Over::Silent(silence));
+            return Poll::Ready(Err(ConnectionError::KeepaliveTimeout(silence)));
+        }
+        this.driver.begin();
+        let ended = Pin::new(&mut *inner).poll(cx).map_err(ConnectionError::from_h2);
+        this.driver.drain();
         if ended.is_ready() {
             // What is still open learns of the end now, not when this future is dropped.
-            this.liveness.end();
-            this.inner = None;
+            this.end(Over::Ended);
+            return ended;
         }
-        ended
+        if let Some(window) = this.driver.next_window() {
+            inner.set_target_window_size(window);
+        }
+        if let Some(window) = this.driver.next_stream_window()
+            && inner.set_initial_window_size(window).is_ok()
+        {
+            this.driver.stream_window_sent();
+        }
+        Poll::Pending
+    }
+}
+
+impl<T: AsyncRead + AsyncWrite + Unpin> Drop for Connection<T> {
+    fn drop(&mut self) {
+        if self.inner.is_some() {
+            self.end(Over::Ended);
+        }
     }
 }

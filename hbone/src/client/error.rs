@@ -2,7 +2,7 @@ use http::StatusCode;
 use thiserror::Error;
 
 use crate::{
-    connection::{ConnectionError, Side, from_reason},
+    connection::{ConnectionError, Shared, Side, from_reason},
     proto::ResetReason,
 };
 
@@ -22,6 +22,9 @@ pub enum ConnectError {
     /// The connection was lost while the request was under way; the peer may have acted on it.
     #[error("connection lost")]
     Lost(#[source] ConnectionError),
+    /// This process holds as much unread data as its [`Budget`](crate::Budget) allows.
+    #[error("memory budget of the process used up")]
+    OverBudget,
     /// The peer answered with a status other than success.
     #[error("refused with status {0}")]
     Refused(StatusCode),
@@ -34,12 +37,14 @@ impl ConnectError {
     /// Whose doing it is.
     pub fn side(&self) -> Side {
         match self {
-            Self::InvalidRequest => Side::Local,
+            Self::InvalidRequest | Self::OverBudget => Side::Local,
             Self::Closed | Self::GoAway(_) | Self::Lost(_) | Self::Refused(_) | Self::Reset(_) => Side::Peer,
         }
     }
 
     /// Whether the peer has certainly not acted on the request, so that it can be repeated on another connection.
+    ///
+    /// Not where another connection would meet the same.
     pub fn is_retryable(&self) -> bool {
         matches!(self, Self::Closed | Self::GoAway(_) | Self::Reset(ResetReason::Refused))
     }
@@ -61,12 +66,12 @@ impl ConnectError {
     }
 
     /// What became of a request that was sent.
-    pub(super) fn sent(error: h2::Error) -> Self {
+    pub(crate) fn sent(error: h2::Error, connection: &Shared) -> Self {
         match error.reason() {
             // Only streams above the last one processed are failed with the peer's GOAWAY.
             Some(reason) if error.is_go_away() && error.is_remote() => Self::GoAway(from_reason(reason)),
             Some(reason) if error.is_reset() => Self::Reset(from_reason(reason)),
-            _ => Self::Lost(ConnectionError::from_h2(error)),
+            _ => Self::Lost(connection.why_lost(ConnectionError::from_h2(error))),
         }
     }
 }
@@ -83,6 +88,7 @@ mod tests {
             (ConnectError::GoAway(ResetReason::NoError), true, Side::Peer),
             (ConnectError::InvalidRequest, false, Side::Local),
             (ConnectError::Lost(lost()), false, Side::Peer),
+            (ConnectError::OverBudget, false, Side::Local),
             (ConnectError::Refused(StatusCode::SERVICE_UNAVAILABLE), false, Side::Peer),
             (ConnectError::Reset(ResetReason::Refused), true, Side::Peer),
             (ConnectError::Reset(ResetReason::Cancel), false, Side::Peer),

@@ -18,6 +18,7 @@
 mod builder;
 mod connection;
 mod error;
+mod handle;
 mod send_connect;
 
 #[cfg(feature = "pool")]
@@ -28,5 +29,6 @@ pub use self::{
     builder::{Builder, handshake},
     connection::Connection,
     error::ConnectError,
+    handle::Handle,
     send_connect::SendConnect,
 };

@@ -3,23 +3,20 @@ use std::{
     future::Future,
     pin::Pin,
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicUsize, Ordering},
     },
     task::{Context, Poll, Waker, ready},
 };
 
 use bytes::Bytes;
-use h2::{
-    SendStream,
-    client::{ResponseFuture, SendRequest},
-};
+use h2::client::SendRequest;
 
 use super::ConnectError;
 use crate::{
-    connection::Liveness,
+    connection::Shared,
     proto::{ConnectRequest, ConnectResponse},
-    tunnel::{Permit, Release, Tunnel},
+    tunnel::{Permit, Receiver, Release, Sender, Stream, Tunnel},
 };
 
 /// Opens tunnels on a connection. Clones share the connection.
@@ -27,14 +24,17 @@ use crate::{
 /// The connection closes in good order once all clones and all tunnels are gone.
 #[derive(Clone)]
 pub struct SendConnect {
-    inner: SendRequest<Bytes>,
-    active: Arc<ActiveTunnels>,
-    liveness: Liveness,
+    requests: Arc<Requests>,
 }
 
 impl SendConnect {
-    pub(super) fn new(inner: SendRequest<Bytes>, liveness: Liveness) -> Self {
-        Self { inner, active: Arc::default(), liveness }
+    pub(super) fn new(send: SendRequest<Bytes>, shared: Arc<Shared>) -> Self {
+        let requests = Requests { send: Mutex::new(Some(send)), active: Arc::default(), shared };
+        Self { requests: Arc::new(requests) }
+    }
+
+    pub(super) fn requests(&self) -> &Arc<Requests> {
+        &self.requests
     }
 
     /// Asks the peer for a tunnel and waits for its answer, any status from 200 to 299.
@@ -55,18 +55,23 @@ impl SendConnect {
 
     /// Sends a request without waiting for the answer.
     pub(crate) fn start(&self, request: &ConnectRequest) -> Result<Opening, ConnectError> {
-        self.active.0.fetch_add(1, Ordering::Relaxed);
-        let permit = Permit::new(Arc::clone(&self.active) as Arc<dyn Release>);
+        let active = &self.requests.active;
+        active.0.fetch_add(1, Ordering::Relaxed);
+        let permit = Permit::new(Arc::clone(active) as Arc<dyn Release>);
         self.open(request, permit)
     }
 
     /// Sends a request without waiting for the answer. `permit` stays with the tunnel.
     pub(crate) fn open(&self, request: &ConnectRequest, permit: Permit) -> Result<Opening, ConnectError> {
         let request = request.to_http().ok_or(ConnectError::InvalidRequest)?;
-        let mut send = self.inner.clone();
+        let mut send = self.requests.get().ok_or(ConnectError::Closed)?;
+        let shared = &self.requests.shared;
         // Never pending on a fresh clone; tells a connection that is over from a request that is wrong.
         if let Poll::Ready(Err(error)) = send.poll_ready(&mut Context::from_waker(Waker::noop())) {
             return Err(ConnectError::unsent(&error));
+        }
+        if !shared.admit() {
+            return Err(ConnectError::OverBudget);
         }
         let (response, stream) = send.send_request(request, false).map_err(|error| {
             if error.is_go_away() || error.is_io() {
@@ -75,23 +80,41 @@ impl SendConnect {
                 ConnectError::InvalidRequest
             }
         })?;
-        Ok(Opening { response, liveness: self.liveness.clone(), send: Some((stream, permit)) })
+        let ends = Stream::requested(Arc::clone(shared), response, stream, permit);
+        Ok(Opening { ends: Some(ends) })
     }
 
     /// How many tunnels this connection has, including requests under way, opened through this or a clone.
     pub fn active_tunnels(&self) -> usize {
-        self.active.0.load(Ordering::Relaxed)
+        self.requests.active.0.load(Ordering::Relaxed)
     }
 
-    /// How many tunnels the peer lets this connection have now; one until it has said.
+    /// How many tunnels the peer lets this connection have now; one until it has said, none once it is closed.
     pub fn peer_limit(&self) -> usize {
-        self.inner.current_max_send_streams()
+        self.requests.get().map_or(0, |send| send.current_max_send_streams())
     }
 
-    /// Whether the connection takes no more tunnels: it is closed, or the peer is closing it. Open tunnels may live on.
+    /// Whether the connection takes no more tunnels: it is closed, draining, or the peer is closing it. Open tunnels may
+    /// live on.
     pub fn is_closed(&self) -> bool {
-        let ready = self.inner.clone().poll_ready(&mut Context::from_waker(Waker::noop()));
+        let Some(mut send) = self.requests.get() else { return true };
+        let ready = send.poll_ready(&mut Context::from_waker(Waker::noop()));
         matches!(ready, Poll::Ready(Err(_)))
+    }
+
+    /// How much memory the connection takes with bytes that were received and not yet released.
+    ///
+    /// Cost: one atomic load.
+    pub fn held_bytes(&self) -> usize {
+        self.requests.shared.held()
+    }
+
+    /// Whether so much is [held](Self::held_bytes) that new tunnels should go to another connection.
+    ///
+    /// The limit is [`Builder::connection_budget`](super::Builder::connection_budget). A tunnel opened all the same works
+    /// like any other. Cost: one atomic load.
+    pub fn is_saturated(&self) -> bool {
+        self.requests.shared.is_saturated()
     }
 }
 
@@ -101,27 +124,50 @@ impl fmt::Debug for SendConnect {
     }
 }
 
+/// What all clones share: as long as it is there and open, the connection stays.
+pub(super) struct Requests {
+    /// `None` once the connection is to take no more.
+    send: Mutex<Option<SendRequest<Bytes>>>,
+    active: Arc<ActiveTunnels>,
+    shared: Arc<Shared>,
+}
+
+impl Requests {
+    /// Takes no more requests.
+    pub(super) fn close(&self) {
+        let send = self.send.lock().unwrap_or_else(PoisonError::into_inner).take();
+        drop(send);
+    }
+
+    fn get(&self) -> Option<SendRequest<Bytes>> {
+        self.send.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+impl fmt::Debug for Requests {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Requests").finish_non_exhaustive()
+    }
+}
+
 /// A request under way. Dropping it takes the request back.
 #[derive(Debug)]
 pub(crate) struct Opening {
-    response: ResponseFuture,
-    liveness: Liveness,
     /// `None` once answered.
-    send: Option<(SendStream<Bytes>, Permit)>,
+    ends: Option<(Receiver, Sender)>,
 }
 
 impl Future for Opening {
     type Output = Result<Tunnel, ConnectError>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let response = ready!(Pin::new(&mut self.response).poll(cx)).map_err(ConnectError::sent)?;
-        let (head, recv) = response.into_parts();
-        if !head.status.is_success() {
-            return Poll::Ready(Err(ConnectError::Refused(head.status)));
+        let (recv, _) = self.ends.as_ref().expect("not polled again once answered");
+        let (status, headers) = ready!(recv.poll_answer(cx))?;
+        if !status.is_success() {
+            return Poll::Ready(Err(ConnectError::Refused(status)));
         }
-        let (send, permit) = self.send.take().expect("not polled again once answered");
-        let response = ConnectResponse::from_headers(head.headers);
-        Poll::Ready(Ok(Tunnel::new(recv, send, response, self.liveness.clone(), Some(permit))))
+        let (recv, send) = self.ends.take().expect("looked at above");
+        Poll::Ready(Ok(Tunnel::new(recv, send, ConnectResponse::from_headers(headers))))
     }
 }
 

@@ -1,6 +1,7 @@
 use std::{io, time::Duration};
 
 use h2::Reason;
+use http::StatusCode;
 use thiserror::Error;
 
 use crate::proto::ResetReason;
@@ -44,6 +45,20 @@ impl ConnectionError {
         }
     }
 
+    /// Whether another connection to the peer may do better. What became of tunnels on this one is for each of them to
+    /// say.
+    pub fn is_retryable(&self) -> bool {
+        match self {
+            Self::GoAway(_) | Self::Io(_) | Self::KeepaliveTimeout(_) => true,
+            Self::Closed | Self::Protocol(_) => false,
+        }
+    }
+
+    /// The status the peer answered with: none, it is no answer to a request.
+    pub fn status(&self) -> Option<StatusCode> {
+        None
+    }
+
     pub(crate) fn from_h2(error: h2::Error) -> Self {
         let reason = error.reason().map_or(ResetReason::Internal, from_reason);
         if error.is_go_away() && error.is_remote() {
@@ -72,6 +87,16 @@ impl HandshakeError {
     /// Whose doing it is.
     pub fn side(&self) -> Side {
         Side::Peer
+    }
+
+    /// Whether another attempt may do better: nothing has been asked of the peer yet.
+    pub fn is_retryable(&self) -> bool {
+        matches!(self, Self::Io(_))
+    }
+
+    /// The status the peer answered with: none, it is no answer to a request.
+    pub fn status(&self) -> Option<StatusCode> {
+        None
     }
 
     pub(crate) fn from_h2(error: h2::Error) -> Self {

@@ -7,7 +7,6 @@ use std::{
 use h2::{Ping, PingPong};
 use tokio::time::{Instant, Sleep, sleep_until};
 
-use super::ConnectionError;
 use crate::proto::keepalive::{Due, Keepalive};
 
 /// Pings on a connection as [`Keepalive`] decides.
@@ -30,24 +29,25 @@ impl KeepaliveDriver {
         }
     }
 
-    /// Resolves when the peer is to be given up. To be polled before the connection, which sends the pings.
-    pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<ConnectionError> {
+    /// Resolves when the peer is to be given up, with how long it has been silent. To be polled before the connection,
+    /// which sends the pings; `received` is how much has arrived so far.
+    pub(crate) fn poll(&mut self, cx: &mut Context<'_>, received: u64) -> Poll<Duration> {
         loop {
             // An error says that the connection is gone, which whoever polls that learns first-hand.
             if self.machine.is_awaiting_pong() && matches!(self.ping_pong.poll_pong(cx), Poll::Ready(Ok(_))) {
-                self.machine.handle_pong(Instant::now().into_std());
+                self.machine.handle_pong(received, Instant::now().into_std());
                 self.arm();
             }
             if self.sleep.as_mut().poll(cx).is_pending() {
                 return Poll::Pending;
             }
-            match self.machine.handle_timeout(Instant::now().into_std()) {
+            match self.machine.handle_timeout(received, Instant::now().into_std()) {
                 Some(Due::Ping) => {
                     // Fails only if the connection is gone.
                     let _ = self.ping_pong.send_ping(Ping::opaque());
                     self.arm();
                 }
-                Some(Due::Expire) => return Poll::Ready(ConnectionError::KeepaliveTimeout(self.timeout)),
+                Some(Due::Expire) => return Poll::Ready(self.timeout),
                 None => {
                     self.arm();
                     if self.machine.poll_timeout().is_none() {

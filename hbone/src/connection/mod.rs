@@ -1,15 +1,29 @@
 //! What both ends of a connection have in common.
 
+mod budget;
+mod control;
+mod driver;
 mod error;
 mod keepalive;
-mod liveness;
+mod metered;
 mod settings;
+mod shared;
 
 pub(crate) mod limits {
-    pub(crate) use super::settings::{MAX_FRAME_SIZE_LIMIT, MAX_WINDOW, MIN_FRAME_SIZE_LIMIT};
+    pub(crate) use super::settings::{DATA_FRAME_BUDGET, MAX_FRAME_SIZE_LIMIT, MIN_FRAME_SIZE_LIMIT};
+    pub(crate) use crate::proto::credit::MAX_WINDOW;
 }
 
-pub use self::error::{ConnectionError, HandshakeError, Side};
+pub use self::{
+    budget::Budget,
+    error::{ConnectionError, HandshakeError, Side},
+};
 pub(crate) use self::{
-    error::from_reason, keepalive::KeepaliveDriver, liveness::Liveness, settings::Settings,
+    control::{Control, Order},
+    driver::Driver,
+    error::from_reason,
+    keepalive::KeepaliveDriver,
+    metered::Metered,
+    settings::Settings,
+    shared::{Over, Shared},
 };

@@ -1,10 +1,17 @@
 use std::time::Duration;
 
+use super::Budget;
+
 /// What both builders set. Each default says where it comes from.
 #[derive(Clone, Debug)]
 pub(crate) struct Settings {
     pub(crate) stream_window: u32,
+    pub(crate) stream_window_limit: u32,
     pub(crate) connection_window: u32,
+    /// `None` for what any peer that keeps to its window needs.
+    pub(crate) stream_budget: Option<usize>,
+    pub(crate) connection_budget: usize,
+    pub(crate) budget: Option<Budget>,
     pub(crate) max_frame_size: u32,
     pub(crate) max_header_list_size: u32,
     pub(crate) send_buffer: usize,
@@ -15,7 +22,11 @@ impl Settings {
     pub(crate) fn new(max_header_list_size: u32) -> Self {
         Self {
             stream_window: STREAM_WINDOW,
+            stream_window_limit: STREAM_WINDOW_LIMIT,
             connection_window: CONNECTION_WINDOW,
+            stream_budget: None,
+            connection_budget: CONNECTION_BUDGET,
+            budget: None,
             max_frame_size: MAX_FRAME_SIZE,
             max_header_list_size,
             send_buffer: SEND_BUFFER,
@@ -23,26 +34,31 @@ impl Settings {
         }
     }
 
-    /// What unread DATA frames may cost beyond their payload before the connection is closed with ENHANCE_YOUR_CALM:
-    /// h2 counts 256 bytes for each, less its payload, which is about what it spends.
-    pub(crate) fn data_frame_budget(&self) -> usize {
-        let window = usize::try_from(self.connection_window).unwrap_or(usize::MAX);
-        (window / 2).max(MIN_DATA_FRAME_BUDGET)
+    /// What the unread bytes of a tunnel may cost: by default what a window full of them can at most.
+    pub(crate) fn stream_budget(&self) -> usize {
+        let window = usize::try_from(self.stream_window.max(self.stream_window_limit)).unwrap_or(usize::MAX);
+        self.stream_budget.unwrap_or_else(|| window.saturating_mul(2).saturating_add(STREAM_OVERHEAD))
     }
 }
 
-/// Window sizes are 31 bits (RFC 9113 §6.9.1).
-pub(crate) const MAX_WINDOW: u32 = (1 << 31) - 1;
 /// RFC 9113 §6.5.2.
 pub(crate) const MIN_FRAME_SIZE_LIMIT: u32 = 1 << 14;
 /// RFC 9113 §6.5.2.
 pub(crate) const MAX_FRAME_SIZE_LIMIT: u32 = (1 << 24) - 1;
+/// What undrained DATA frames may cost beyond their payload before h2 closes the connection, at 256 bytes for each less
+/// its payload: 400,000 frames of one byte, sixty times what arrives in a turn of the driver.
+pub(crate) const DATA_FRAME_BUDGET: usize = 100 << 20;
 
 /// 8 Gbit/s over 1 ms; a quarter of the reference's, since a stalled tunnel may cost this much memory.
 const STREAM_WINDOW: u32 = 1 << 20;
-/// 256 stream windows: more tunnels than either side lets into a connection, so that no number of stalled ones leaves
-/// the others without credit. The reference has four stream windows, and four stalled readers block it.
-const CONNECTION_WINDOW: u32 = 256 * STREAM_WINDOW;
+/// 1.7 Gbit/s over 20 ms, and the reference's window.
+const STREAM_WINDOW_LIMIT: u32 = 4 << 20;
+/// Four large windows on their way at a time, not counting what is held; the reference's.
+const CONNECTION_WINDOW: u32 = 16 << 20;
+/// 256 windows of 1 MiB, more than either side lets tunnels into a connection; or 64 of 4 MiB.
+const CONNECTION_BUDGET: usize = 256 << 20;
+/// What a few bytes cost.
+const STREAM_OVERHEAD: usize = 4 << 10;
 /// Frames of one tunnel delay the others' by their length, and each is held until complete. The reference allows 1 MiB.
 const MAX_FRAME_SIZE: u32 = 64 << 10;
 /// Four frames on their way from the application to the connection; h2's default is 400 KiB.
@@ -51,8 +67,6 @@ const SEND_BUFFER: usize = 256 << 10;
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
 /// The reference's.
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(20);
-/// 100,000 one-byte frames on one connection.
-const MIN_DATA_FRAME_BUDGET: usize = 100_000 * 256;
 
 #[cfg(test)]
 mod tests {
@@ -60,15 +74,16 @@ mod tests {
 
     // hbone#20
     #[test]
-    fn default_connection_window_outlasts_any_number_of_stalled_tunnels() {
-        const { assert!(CONNECTION_WINDOW / STREAM_WINDOW > crate::server::DEFAULT_MAX_TUNNELS) };
+    fn connection_budget_outlasts_any_number_of_stalled_tunnels() {
+        const {
+            assert!(CONNECTION_BUDGET / STREAM_WINDOW as usize > crate::server::DEFAULT_MAX_TUNNELS as usize);
+        };
     }
 
-    // hbone#19
     #[test]
-    fn data_frame_budget_allows_chatty_tunnels_with_any_window() {
-        let small = Settings { connection_window: 0, ..Settings::new(0) };
-        assert_eq!(small.data_frame_budget(), 25_600_000);
-        assert_eq!(Settings::new(0).data_frame_budget(), 128 << 20);
+    fn stream_budget_covers_a_window_of_anything_unless_set() {
+        let settings = Settings::new(0);
+        assert!(settings.stream_budget() > 2 * STREAM_WINDOW_LIMIT as usize);
+        assert_eq!(Settings { stream_budget: Some(7), ..settings }.stream_budget(), 7);
     }
 }

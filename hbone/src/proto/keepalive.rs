@@ -2,19 +2,28 @@
 
 use std::time::{Duration, Instant};
 
-/// How a connection finds out that its peer is gone: a ping some time after the handshake and after each answer, and
-/// an answer expected within a limit, whatever else travels on the connection.
+/// How a connection finds out that its peer is gone: a ping some time after the handshake and then whenever nothing has arrived for some time, and something
+/// expected to arrive within a limit after it.
 ///
 /// ```text
 ///            interval passed                timeout passed
+///            in silence                     in silence
 ///   Waiting ────────────────▶ Pinged ──────────────────────▶ Expired
-///      ▲                        │
-///      └──────── answer ────────┘
+///    ▲   │                    ▲  │ │
+///    └───┘ something arrived  └──┘ │
+///    ▲                             │
+///    └────────── answer ───────────┘
 /// ```
+///
+/// Traffic is noticed when a time is up, not as it comes, so that it costs nothing: the peer is given up at most two
+/// intervals and a timeout after the last byte from it.
 #[derive(Debug)]
 pub(crate) struct Keepalive {
     interval: Duration,
     timeout: Duration,
+    /// How much had arrived when the present state began. `None` before the first ping, which is sent in any case: what
+    /// arrives first is part of the handshake.
+    received: Option<u64>,
     state: State,
 }
 
@@ -36,7 +45,7 @@ pub(crate) enum Due {
 
 impl Keepalive {
     pub(crate) fn new(interval: Duration, timeout: Duration, now: Instant) -> Self {
-        Self { interval, timeout, state: State::Waiting { until: now + interval } }
+        Self { interval, timeout, received: None, state: State::Waiting { until: now + interval } }
     }
 
     /// When [`handle_timeout`](Self::handle_timeout) has something to do next.
@@ -47,24 +56,35 @@ impl Keepalive {
         }
     }
 
-    /// Time has passed.
-    pub(crate) fn handle_timeout(&mut self, now: Instant) -> Option<Due> {
-        match self.state {
+    /// Time has passed; so many bytes have arrived until now.
+    pub(crate) fn handle_timeout(&mut self, received: u64, now: Instant) -> Option<Due> {
+        let is_silent = self.received.is_none_or(|before| before == received);
+        let (state, due) = match self.state {
             State::Waiting { until } if until <= now => {
-                self.state = State::Pinged { until: now + self.timeout };
-                Some(Due::Ping)
+                if is_silent {
+                    (State::Pinged { until: now + self.timeout }, Some(Due::Ping))
+                } else {
+                    (State::Waiting { until: now + self.interval }, None)
+                }
             }
             State::Pinged { until } if until <= now => {
-                self.state = State::Expired;
-                Some(Due::Expire)
+                if is_silent {
+                    (State::Expired, Some(Due::Expire))
+                } else {
+                    (State::Pinged { until: now + self.timeout }, None)
+                }
             }
-            State::Waiting { .. } | State::Pinged { .. } | State::Expired => None,
-        }
+            State::Waiting { .. } | State::Pinged { .. } | State::Expired => return None,
+        };
+        self.received = Some(received);
+        self.state = state;
+        due
     }
 
-    /// An answer arrived.
-    pub(crate) fn handle_pong(&mut self, now: Instant) {
+    /// An answer arrived, the last of so many bytes.
+    pub(crate) fn handle_pong(&mut self, received: u64, now: Instant) {
         if matches!(self.state, State::Pinged { .. }) {
+            self.received = Some(received);
             self.state = State::Waiting { until: now + self.interval };
         }
     }
@@ -83,34 +103,33 @@ mod tests {
     const TIMEOUT: Duration = Duration::from_secs(20);
 
     fn in_state(state: State, now: Instant) -> Keepalive {
-        Keepalive { state, ..Keepalive::new(INTERVAL, TIMEOUT, now) }
+        Keepalive { state, received: Some(5), ..Keepalive::new(INTERVAL, TIMEOUT, now) }
     }
 
     // hbone#17
     #[test]
     fn every_state_answers_every_event() {
         let now = Instant::now();
-        let (past, later) = (now, now + INTERVAL);
-        let waiting = State::Waiting { until: now + INTERVAL };
-        let pinged = State::Pinged { until: now + TIMEOUT };
+        let waiting = |until| State::Waiting { until };
+        let pinged = |until| State::Pinged { until };
+        let (again, limit) = (waiting(now + INTERVAL), pinged(now + TIMEOUT));
         let table = [
-            (State::Waiting { until: past }, Some(Due::Ping), pinged, State::Waiting { until: past }),
-            (
-                State::Waiting { until: later },
-                None,
-                State::Waiting { until: later },
-                State::Waiting { until: later },
-            ),
-            (State::Pinged { until: past }, Some(Due::Expire), State::Expired, waiting),
-            (State::Pinged { until: later }, None, State::Pinged { until: later }, waiting),
-            (State::Expired, None, State::Expired, State::Expired),
+            // State, timeout in silence, timeout after something arrived, answer.
+            (waiting(now), (Some(Due::Ping), limit), (None, again), waiting(now)),
+            (again, (None, again), (None, again), again),
+            (pinged(now), (Some(Due::Expire), State::Expired), (None, limit), again),
+            (limit, (None, limit), (None, limit), again),
+            (State::Expired, (None, State::Expired), (None, State::Expired), State::Expired),
         ];
-        for (state, due, after_timeout, after_pong) in table {
+        for (state, silent, busy, answered) in table {
+            for (received, expected) in [(5, silent), (6, busy)] {
+                let mut keepalive = in_state(state, now);
+                let due = keepalive.handle_timeout(received, now);
+                assert_eq!((due, keepalive.state), expected, "{state:?}, {received} received");
+            }
             let mut keepalive = in_state(state, now);
-            assert_eq!((keepalive.handle_timeout(now), keepalive.state), (due, after_timeout), "{state:?}");
-            let mut keepalive = in_state(state, now);
-            keepalive.handle_pong(now);
-            assert_eq!(keepalive.state, after_pong, "{state:?}");
+            keepalive.handle_pong(6, now);
+            assert_eq!(keepalive.state, answered, "{state:?}");
         }
     }
 
@@ -119,9 +138,30 @@ mod tests {
         let start = Instant::now();
         let mut keepalive = Keepalive::new(INTERVAL, TIMEOUT, start);
         assert_eq!(keepalive.poll_timeout(), Some(start + INTERVAL));
-        keepalive.handle_timeout(start + INTERVAL);
+        keepalive.handle_timeout(0, start + INTERVAL);
         assert_eq!(keepalive.poll_timeout(), Some(start + INTERVAL + TIMEOUT));
-        keepalive.handle_timeout(start + INTERVAL + TIMEOUT);
+        keepalive.handle_timeout(0, start + INTERVAL + TIMEOUT);
         assert_eq!(keepalive.poll_timeout(), None);
+    }
+
+    #[test]
+    fn answer_is_not_itself_traffic() {
+        let start = Instant::now();
+        let mut keepalive = Keepalive::new(INTERVAL, TIMEOUT, start);
+        keepalive.handle_timeout(0, start + INTERVAL);
+        keepalive.handle_pong(17, start + INTERVAL);
+        assert_eq!(keepalive.handle_timeout(17, start + 2 * INTERVAL), Some(Due::Ping));
+    }
+
+    #[test]
+    fn busy_peer_is_not_pinged() {
+        let start = Instant::now();
+        let mut keepalive = Keepalive::new(INTERVAL, TIMEOUT, start);
+        assert_eq!(keepalive.handle_timeout(80, start + INTERVAL), Some(Due::Ping), "the first in any case");
+        keepalive.handle_pong(97, start + INTERVAL);
+        for round in 2..100u32 {
+            assert_eq!(keepalive.handle_timeout((97 + round).into(), start + round * INTERVAL), None);
+        }
+        assert_eq!(keepalive.handle_timeout(196, start + 100 * INTERVAL), Some(Due::Ping));
     }
 }

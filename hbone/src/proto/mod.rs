@@ -1,11 +1,13 @@
 //! The protocol's values and decisions: pure functions of bytes, values and time, without I/O.
 
 mod baggage;
+pub(crate) mod credit;
 mod destination;
 mod forwarded;
 pub(crate) mod header;
 pub(crate) mod keepalive;
 mod random;
+mod receive_queue;
 mod refusal;
 mod request;
 mod reset_reason;
@@ -13,7 +15,7 @@ mod response;
 mod trace_parent;
 mod trace_state;
 
-pub(crate) use self::random::random;
+pub(crate) use self::{random::random, receive_queue::ReceiveQueue};
 pub use self::{
     baggage::{Baggage, WorkloadKind},
     destination::{Destination, DestinationError, Host},

@@ -1,11 +1,11 @@
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::Connection;
 use crate::connection::{
-    HandshakeError, KeepaliveDriver, Settings,
-    limits::{MAX_FRAME_SIZE_LIMIT, MAX_WINDOW, MIN_FRAME_SIZE_LIMIT},
+    Budget, Driver, HandshakeError, KeepaliveDriver, Metered, Settings, Shared,
+    limits::{DATA_FRAME_BUDGET, MAX_FRAME_SIZE_LIMIT, MAX_WINDOW, MIN_FRAME_SIZE_LIMIT},
 };
 
 /// Starts HTTP/2 as a server on `io`, with the defaults of [`Builder`].
@@ -44,19 +44,51 @@ impl Builder {
         self
     }
 
-    /// How much a peer may send into a tunnel that is not being read: 1 MiB by default.
+    /// How much a peer may send into a tunnel that is not being read, for good: the window neither starts smaller nor
+    /// grows.
     ///
-    /// Bounds both the rate over a long way, at one window per round trip, and the memory a stalled tunnel costs.
+    /// Bounds both the rate over a long way, at one window per round trip, and the memory a stalled tunnel costs. By
+    /// default it is 1 MiB and grows, see [`stream_window_limit`](Self::stream_window_limit).
     pub fn stream_window(mut self, bytes: u32) -> Self {
         self.settings.stream_window = bytes.min(MAX_WINDOW);
+        self.settings.stream_window_limit = self.settings.stream_window;
         self
     }
 
-    /// How much a peer may send into all tunnels together: 256 MiB by default.
+    /// How large the windows of a connection's tunnels become once one of them is in bulk: 4 MiB by default.
     ///
-    /// Below the stream window times the number of tunnels, stalled tunnels can stall the others.
+    /// That is when its consumer has taken four windows and keeps up. HTTP/2 has one size for all tunnels, so they grow
+    /// only while all that are open could stall within the [`connection_budget`](Self::connection_budget). Below the
+    /// [`stream_window`](Self::stream_window) there is no growth. To be set after it.
+    pub fn stream_window_limit(mut self, bytes: u32) -> Self {
+        self.settings.stream_window_limit = bytes.min(MAX_WINDOW);
+        self
+    }
+
+    /// How much a peer may send into all tunnels together beyond what is held for those that are not being read: 16 MiB
+    /// by default, as in the reference, which however counts what is held.
     pub fn connection_window(mut self, bytes: u32) -> Self {
         self.settings.connection_window = bytes.min(MAX_WINDOW);
+        self
+    }
+
+    /// How much memory the unread bytes of one tunnel may take before it is reset with ENHANCE_YOUR_CALM: by default
+    /// twice its largest window and 4 KiB, which no peer that keeps to the window can exceed.
+    pub fn stream_budget(mut self, bytes: usize) -> Self {
+        self.settings.stream_budget = Some(bytes);
+        self
+    }
+
+    /// How much memory unread bytes may take on the connection before new tunnels are refused with REFUSED_STREAM, so
+    /// that the peer opens them on another: 256 MiB by default. Open tunnels go on.
+    pub fn connection_budget(mut self, bytes: usize) -> Self {
+        self.settings.connection_budget = bytes;
+        self
+    }
+
+    /// Makes the connection part of the process's [`Budget`]. By default there is none.
+    pub fn budget(mut self, budget: Budget) -> Self {
+        self.settings.budget = Some(budget);
         self
     }
 
@@ -105,22 +137,23 @@ impl Builder {
         T: AsyncRead + AsyncWrite + Unpin,
     {
         let settings = &self.settings;
+        let shared = Shared::new(settings);
         let mut connection = h2::server::Builder::new()
             .initial_window_size(settings.stream_window)
             .initial_connection_window_size(settings.connection_window)
             .max_frame_size(settings.max_frame_size)
             .max_header_list_size(settings.max_header_list_size)
             .max_send_buffer_size(settings.send_buffer)
-            .data_frame_budget(settings.data_frame_budget())
+            .data_frame_budget(DATA_FRAME_BUDGET)
             .max_concurrent_streams(self.max_tunnels)
-            .handshake(io)
+            .handshake(Metered::new(io, Arc::clone(&shared)))
             .await
             .map_err(HandshakeError::from_h2)?;
         let keepalive = settings
             .keepalive
             .zip(connection.ping_pong())
             .map(|((interval, timeout), ping_pong)| KeepaliveDriver::new(interval, timeout, ping_pong));
-        Ok(Connection::new(connection, keepalive))
+        Ok(Connection::new(connection, keepalive, Driver::new(shared, settings)))
     }
 }
 

@@ -1,4 +1,5 @@
 use std::{
+    collections::VecDeque,
     future::{Future, poll_fn},
     pin::Pin,
     sync::Arc,
@@ -6,17 +7,15 @@ use std::{
 };
 
 use bytes::Bytes;
-use h2::Reason;
+use h2::{Reason, RecvStream, server::SendResponse};
+use http::Request;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     time::{Sleep, sleep_until},
 };
 
-use super::{
-    Handle, Incoming,
-    control::{Control, Order},
-};
-use crate::connection::{ConnectionError, KeepaliveDriver, Liveness};
+use super::{Handle, Incoming};
+use crate::connection::{ConnectionError, Control, Driver, KeepaliveDriver, Metered, Order, Over};
 
 /// Drives a server's connection and yields the tunnels that are asked for.
 ///
@@ -24,35 +23,43 @@ use crate::connection::{ConnectionError, KeepaliveDriver, Liveness};
 /// ends all tunnels with [`TunnelError::Lost`](crate::TunnelError::Lost).
 #[derive(Debug)]
 #[must_use = "a connection does nothing unless tunnels are accepted from it"]
-pub struct Connection<T> {
+pub struct Connection<T: AsyncRead + AsyncWrite + Unpin> {
     /// `None` once it is over.
-    inner: Option<h2::server::Connection<T, Bytes>>,
+    inner: Option<h2::server::Connection<Metered<T>, Bytes>>,
     keepalive: Option<KeepaliveDriver>,
+    driver: Driver,
     control: Arc<Control>,
-    liveness: Liveness,
     deadline: Option<Pin<Box<Sleep>>>,
+    /// Requests that nobody has taken yet: no more than the peer may have tunnels.
+    waiting: VecDeque<Incoming>,
 }
 
 impl<T: AsyncRead + AsyncWrite + Unpin> Connection<T> {
-    pub(super) fn new(inner: h2::server::Connection<T, Bytes>, keepalive: Option<KeepaliveDriver>) -> Self {
+    pub(super) fn new(
+        inner: h2::server::Connection<Metered<T>, Bytes>,
+        keepalive: Option<KeepaliveDriver>,
+        driver: Driver,
+    ) -> Self {
         Self {
             inner: Some(inner),
             keepalive,
+            driver,
             control: Arc::default(),
-            liveness: Liveness::default(),
             deadline: None,
+            waiting: VecDeque::new(),
         }
     }
 
     /// A handle that ends the connection from elsewhere.
     pub fn handle(&self) -> Handle {
-        Handle(Arc::clone(&self.control))
+        Handle::new(Arc::clone(&self.control), Arc::clone(self.driver.shared()))
     }
 
     /// Waits for the next request for a tunnel, driving the connection and all its tunnels meanwhile.
     ///
     /// A request that is no CONNECT, or whose authority is no host and port, is answered with 400 and not yielded: it
-    /// does not end the connection. `None` when the connection is closed in good order, drained or aborted.
+    /// does not end the connection. Nor is one yielded that the client has taken back. `None` when the connection is
+    /// closed in good order, drained or aborted.
     ///
     /// # Errors
     ///
@@ -83,41 +90,89 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Connection<T> {
                 }
             }
         }
-        if let Some(Poll::Ready(error)) = self.keepalive.as_mut().map(|keepalive| keepalive.poll(cx)) {
-            self.end();
-            return Poll::Ready(Some(Err(error)));
+        let received = self.driver.shared().received();
+        if let Some(Poll::Ready(silence)) =
+            self.keepalive.as_mut().map(|keepalive| keepalive.poll(cx, received))
+        {
+            self.end(Over::Silent(silence));
+            return Poll::Ready(Some(Err(ConnectionError::KeepaliveTimeout(silence))));
         }
-        loop {
-            match inner.poll_accept(cx) {
-                Poll::Pending => return Poll::Pending,
-                Poll::Ready(Some(Ok((request, respond)))) => {
-                    if let Some(incoming) = Incoming::check(request, respond, &self.liveness) {
-                        return Poll::Ready(Some(Ok(incoming)));
-                    }
-                }
-                Poll::Ready(ended) => {
-                    self.end();
-                    let error = ended.and_then(Result::err).map(ConnectionError::from_h2);
-                    // A peer that leaves during a drain does what it was asked to, at whatever moment.
-                    let left = self.deadline.is_some() && matches!(error, Some(ConnectionError::Io(_)));
-                    return Poll::Ready(error.filter(|_| !left).map(Err));
-                }
+        if let Poll::Ready(ended) = self.poll_requests(cx) {
+            self.end(Over::Ended);
+            // A peer that leaves during a drain does what it was asked to, at whatever moment.
+            let left = self.deadline.is_some() && matches!(ended, Err(ConnectionError::Io(_)));
+            return Poll::Ready(ended.err().filter(|_| !left).map(Err));
+        }
+        while let Some(mut incoming) = self.waiting.pop_front() {
+            if !incoming.is_cancelled() {
+                return Poll::Ready(Some(Ok(incoming)));
             }
         }
+        Poll::Pending
+    }
+
+    /// One turn: takes all that has arrived out of h2. Resolves when the connection has ended.
+    fn poll_requests(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), ConnectionError>> {
+        let Some(inner) = &mut self.inner else { return Poll::Ready(Ok(())) };
+        self.driver.begin();
+        let ended = loop {
+            match inner.poll_accept(cx) {
+                Poll::Pending => break Poll::Pending,
+                Poll::Ready(Some(Ok((request, respond)))) => {
+                    self.waiting.extend(receive(request, respond, &self.driver));
+                }
+                Poll::Ready(Some(Err(error))) => break Poll::Ready(Err(ConnectionError::from_h2(error))),
+                Poll::Ready(None) => break Poll::Ready(Ok(())),
+            }
+        };
+        self.driver.drain();
+        if let Some(window) = self.driver.next_window() {
+            inner.set_target_window_size(window);
+        }
+        if let Some(window) = self.driver.next_stream_window()
+            && inner.set_initial_window_size(window).is_ok()
+        {
+            self.driver.stream_window_sent();
+        }
+        ended
     }
 
     /// Drops the connection, saying goodbye if the peer is listening.
     fn abort(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Incoming, ConnectionError>>> {
-        self.liveness.end();
-        if let Some(mut inner) = self.inner.take() {
+        if let Some(inner) = &mut self.inner {
+            self.driver.shared().end(Over::Ended);
             inner.abrupt_shutdown(Reason::NO_ERROR);
             let _ = inner.poll_closed(cx);
         }
+        self.end(Over::Ended);
         Poll::Ready(None)
     }
 
-    fn end(&mut self) {
-        self.liveness.end();
-        self.inner = None;
+    fn end(&mut self, cause: Over) {
+        let inner = self.inner.take();
+        self.driver.end(cause, || drop(inner));
+        self.waiting.clear();
     }
+}
+
+impl<T: AsyncRead + AsyncWrite + Unpin> Drop for Connection<T> {
+    fn drop(&mut self) {
+        if self.inner.is_some() {
+            self.end(Over::Ended);
+        }
+    }
+}
+
+/// Takes a request, unless too much is held already or it is none for a tunnel.
+fn receive(
+    request: Request<RecvStream>,
+    mut respond: SendResponse<Bytes>,
+    driver: &Driver,
+) -> Option<Incoming> {
+    let shared = driver.shared();
+    if shared.is_saturated() || !shared.admit() {
+        respond.send_reset(Reason::REFUSED_STREAM);
+        return None;
+    }
+    Incoming::check(request, respond, shared)
 }

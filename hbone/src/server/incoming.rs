@@ -1,13 +1,17 @@
-use std::task::{Context, Poll, Waker};
+use std::{
+    future::poll_fn,
+    sync::Arc,
+    task::{Context, Poll, Waker},
+};
 
 use bytes::Bytes;
 use h2::{Reason, RecvStream, server::SendResponse};
 use http::{HeaderMap, Method, Request, Response};
 
 use crate::{
-    connection::{Liveness, from_reason},
+    connection::Shared,
     proto::{Baggage, ConnectResponse, Destination, Forwarded, Refusal, TraceParent, TraceState, header},
-    tunnel::{Tunnel, TunnelError},
+    tunnel::{Receiver, Sender, Stream, Tunnel, TunnelError},
 };
 
 /// A request for a tunnel, waiting for an answer.
@@ -22,9 +26,8 @@ use crate::{
 pub struct Incoming {
     destination: Destination,
     headers: HeaderMap,
-    liveness: Liveness,
     /// `None` once answered.
-    stream: Option<(RecvStream, SendResponse<Bytes>)>,
+    stream: Option<(Receiver, Sender)>,
 }
 
 impl Incoming {
@@ -32,7 +35,7 @@ impl Incoming {
     pub(super) fn check(
         request: Request<RecvStream>,
         mut respond: SendResponse<Bytes>,
-        liveness: &Liveness,
+        connection: &Arc<Shared>,
     ) -> Option<Self> {
         let (head, recv) = request.into_parts();
         let destination = match (head.method, head.uri.authority()) {
@@ -43,8 +46,8 @@ impl Incoming {
             answer(&mut respond, Refusal::BadRequest);
             return None;
         };
-        let stream = Some((recv, respond));
-        Some(Self { destination, headers: head.headers, liveness: liveness.clone(), stream })
+        let stream = Some(Stream::incoming(Arc::clone(connection), recv, respond));
+        Some(Self { destination, headers: head.headers, stream })
     }
 
     /// Where the tunnel is to lead.
@@ -106,20 +109,34 @@ impl Incoming {
     /// If the client took the request back, the connection is lost, or a header must not be in a response
     /// (RFC 9113 §8.2.2), which refuses the request.
     pub fn accept_with(mut self, response: ConnectResponse) -> Result<Tunnel, TunnelError> {
-        let (recv, mut respond) = self.stream.take().expect("answered once, by value");
+        let (recv, send) = self.stream.take().expect("answered once, by value");
         let mut head = Response::new(());
         *head.headers_mut() = response.into_headers();
-        match respond.send_response(head, false) {
-            Ok(send) => {
-                let liveness = self.liveness.clone();
-                Ok(Tunnel::new(recv, send, ConnectResponse::new(), liveness, None))
-            }
-            Err(_) => {
-                let error = why_unanswered(&mut respond);
-                respond.send_reset(Reason::INTERNAL_ERROR);
-                Err(error)
-            }
+        send.respond(head)?;
+        Ok(Tunnel::new(recv, send, ConnectResponse::new()))
+    }
+
+    /// Waits until the client takes the request back or the connection is lost: nobody wants the answer any more.
+    ///
+    /// For a server that takes long to answer, to be polled beside its work.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe.
+    pub async fn cancelled(&mut self) -> TunnelError {
+        poll_fn(|cx| self.poll_cancelled(cx)).await
+    }
+
+    /// Polls for that, see [`cancelled`](Self::cancelled).
+    pub fn poll_cancelled(&mut self, cx: &mut Context<'_>) -> Poll<TunnelError> {
+        match &self.stream {
+            Some((_, send)) => send.poll_reset(cx),
+            None => Poll::Ready(TunnelError::Closed),
         }
+    }
+
+    pub(super) fn is_cancelled(&mut self) -> bool {
+        self.poll_cancelled(&mut Context::from_waker(Waker::noop())).is_ready()
     }
 
     /// Refuses the tunnel. Tells nobody why beyond the status.
@@ -128,8 +145,8 @@ impl Incoming {
     }
 
     fn refuse_with(&mut self, refusal: Refusal) {
-        if let Some((_recv, mut respond)) = self.stream.take() {
-            answer(&mut respond, refusal);
+        if let Some((_recv, send)) = self.stream.take() {
+            send.with_respond(|respond| answer(respond, refusal));
         }
     }
 }
@@ -137,15 +154,6 @@ impl Incoming {
 impl Drop for Incoming {
     fn drop(&mut self) {
         self.refuse_with(Refusal::Unavailable);
-    }
-}
-
-/// Asks a stream that took no response why.
-fn why_unanswered(respond: &mut SendResponse<Bytes>) -> TunnelError {
-    match respond.poll_reset(&mut Context::from_waker(Waker::noop())) {
-        Poll::Ready(Ok(reason)) => TunnelError::Reset(from_reason(reason)),
-        Poll::Ready(Err(error)) => TunnelError::from_h2(error),
-        Poll::Pending => TunnelError::Closed,
     }
 }
 

@@ -26,7 +26,7 @@
 
 mod builder;
 mod connection;
-mod control;
+mod handle;
 mod incoming;
 
 #[cfg(test)]
@@ -34,6 +34,6 @@ pub(crate) use self::builder::MAX_TUNNELS as DEFAULT_MAX_TUNNELS;
 pub use self::{
     builder::{Builder, handshake},
     connection::Connection,
-    control::Handle,
+    handle::Handle,
     incoming::Incoming,
 };

@@ -1,9 +1,10 @@
 use std::io;
 
+use http::StatusCode;
 use thiserror::Error;
 
 use crate::{
-    connection::{ConnectionError, Side, from_reason},
+    connection::{ConnectionError, Shared, Side, from_reason},
     proto::ResetReason,
 };
 
@@ -17,6 +18,9 @@ pub enum TunnelError {
     /// The connection that carried it is gone.
     #[error("connection under the tunnel lost")]
     Lost(#[source] ConnectionError),
+    /// This side reset it, since what the peer sent and nobody read exceeded its budget.
+    #[error("tunnel reset: more unread bytes than its budget allows")]
+    OverBudget,
     /// The peer reset it: what was sent may not have arrived, what was received may not be all.
     #[error("tunnel reset by the peer: {0}")]
     Reset(ResetReason),
@@ -31,9 +35,27 @@ impl TunnelError {
     /// Whose doing it is.
     pub fn side(&self) -> Side {
         match self {
-            Self::Closed => Side::Local,
+            Self::Closed | Self::OverBudget => Side::Local,
             Self::Lost(error) => error.side(),
             Self::Reset(_) => Side::Peer,
+        }
+    }
+
+    /// Whether it is safe to do the same again on another tunnel: never, since the far end may have acted on any byte.
+    pub fn is_retryable(&self) -> bool {
+        false
+    }
+
+    /// The status the peer answered with: none, it had accepted the tunnel.
+    pub fn status(&self) -> Option<StatusCode> {
+        None
+    }
+
+    /// With what the connection knows about its own end.
+    pub(super) fn explain(self, connection: &Shared) -> Self {
+        match self {
+            Self::Lost(error) => Self::Lost(connection.why_lost(error)),
+            other => other,
         }
     }
 
@@ -52,7 +74,7 @@ impl TunnelError {
 impl From<TunnelError> for io::Error {
     fn from(error: TunnelError) -> Self {
         let kind = match error {
-            TunnelError::Closed => io::ErrorKind::BrokenPipe,
+            TunnelError::Closed | TunnelError::OverBudget => io::ErrorKind::BrokenPipe,
             TunnelError::Lost(_) => io::ErrorKind::ConnectionAborted,
             TunnelError::Reset(_) => io::ErrorKind::ConnectionReset,
         };

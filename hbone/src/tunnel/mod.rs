@@ -5,18 +5,14 @@ mod io;
 mod permit;
 mod recv;
 mod send;
+mod stream;
 
-use std::sync::{Arc, atomic::AtomicBool};
-
-use bytes::Bytes;
-use h2::{RecvStream, SendStream};
-
-pub(crate) use self::permit::{Permit, Release};
 pub use self::{error::TunnelError, recv::RecvHalf, send::SendHalf};
-use crate::{
-    connection::Liveness,
-    proto::{ConnectResponse, ResetReason},
+pub(crate) use self::{
+    permit::{Permit, Release},
+    stream::{Receiver, Sender, Stream},
 };
+use crate::proto::{ConnectResponse, ResetReason};
 
 /// A byte stream in both directions between two ends of a connection, with the semantics of a TCP connection.
 ///
@@ -40,15 +36,8 @@ pub struct Tunnel {
 }
 
 impl Tunnel {
-    pub(crate) fn new(
-        recv: RecvStream,
-        send: SendStream<Bytes>,
-        response: ConnectResponse,
-        liveness: Liveness,
-        permit: Option<Permit>,
-    ) -> Self {
-        let shared = Arc::new(Shared { recv_ended: AtomicBool::new(false), liveness, _permit: permit });
-        Self { recv: RecvHalf::new(recv, Arc::clone(&shared)), send: SendHalf::new(send, shared), response }
+    pub(crate) fn new(recv: Receiver, send: Sender, response: ConnectResponse) -> Self {
+        Self { recv: RecvHalf::new(recv), send: SendHalf::new(send), response }
     }
 
     /// What the server said when it accepted the tunnel; empty at the server itself.
@@ -70,13 +59,4 @@ impl Tunnel {
     pub fn reset(mut self, reason: ResetReason) {
         self.send.reset(reason);
     }
-}
-
-/// What the halves of a tunnel have in common.
-#[derive(Debug)]
-struct Shared {
-    /// Whether the receiving half has seen END_STREAM.
-    recv_ended: AtomicBool,
-    liveness: Liveness,
-    _permit: Option<Permit>,
 }

@@ -2,15 +2,13 @@ use std::{
     future::poll_fn,
     io,
     pin::Pin,
-    sync::{Arc, atomic::Ordering},
     task::{Context, Poll, ready},
 };
 
 use bytes::{Buf, Bytes};
-use h2::RecvStream;
 use tokio::io::{AsyncRead, ReadBuf};
 
-use super::{Shared, TunnelError};
+use super::{Receiver, TunnelError};
 
 /// The receiving direction of a [`Tunnel`](crate::Tunnel).
 ///
@@ -18,24 +16,23 @@ use super::{Shared, TunnelError};
 /// finished or dropped, and is reset then.
 #[derive(Debug)]
 pub struct RecvHalf {
-    stream: RecvStream,
-    /// Received, but not yet copied out by `AsyncRead`.
+    stream: Receiver,
+    /// Taken, but not yet copied out by `AsyncRead`.
     chunk: Bytes,
-    /// Received, but not yet released.
+    /// Taken, but not yet released.
     held: usize,
     ended: bool,
-    // Last, so that the stream is gone when the tunnel counts as gone.
-    shared: Arc<Shared>,
 }
 
 impl RecvHalf {
-    pub(super) fn new(stream: RecvStream, shared: Arc<Shared>) -> Self {
-        Self { stream, chunk: Bytes::new(), held: 0, ended: false, shared }
+    pub(super) fn new(stream: Receiver) -> Self {
+        Self { stream, chunk: Bytes::new(), held: 0, ended: false }
     }
 
     /// Receives the next bytes, never empty; `None` after the last.
     ///
-    /// The bytes count against the peer's window until they are [released](Self::release).
+    /// The bytes count against the peer's window until they are [released](Self::release). A small frame that waited
+    /// behind others comes in one piece with them.
     ///
     /// # Errors
     ///
@@ -57,22 +54,13 @@ impl RecvHalf {
         if self.ended {
             return Poll::Ready(None);
         }
-        loop {
-            match ready!(self.stream.poll_data(cx)) {
-                // The frame that carries END_STREAM may have no payload.
-                Some(Ok(data)) if data.is_empty() => {}
-                Some(Ok(data)) => {
-                    self.held += data.len();
-                    return Poll::Ready(Some(Ok(data)));
-                }
-                Some(Err(error)) => return Poll::Ready(Some(Err(TunnelError::from_h2(error)))),
-                None => {
-                    self.ended = true;
-                    self.shared.recv_ended.store(true, Ordering::Release);
-                    return Poll::Ready(None);
-                }
-            }
+        let event = ready!(self.stream.poll_data(cx));
+        match &event {
+            Some(Ok(data)) => self.held += data.len(),
+            Some(Err(_)) => {}
+            None => self.ended = true,
         }
+        Poll::Ready(event)
     }
 
     /// Lets the peer send `bytes` more: so many of those received have been dealt with.
@@ -85,8 +73,7 @@ impl RecvHalf {
         let bytes = bytes.min(self.held);
         if bytes > 0 {
             self.held -= bytes;
-            // Fails only for more than is held.
-            let _ = self.stream.flow_control().release_capacity(bytes);
+            self.stream.release(bytes);
         }
     }
 
@@ -98,7 +85,6 @@ impl RecvHalf {
 
 impl Drop for RecvHalf {
     fn drop(&mut self) {
-        // The other half may live on for long, and other tunnels can use the credit.
         self.release(self.held);
     }
 }

@@ -2,7 +2,6 @@ use std::{
     future::poll_fn,
     io::{self, IoSlice},
     pin::Pin,
-    sync::{Arc, atomic::Ordering},
     task::{Context, Poll, Waker, ready},
 };
 
@@ -10,7 +9,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use h2::{Reason, SendStream};
 use tokio::io::AsyncWrite;
 
-use super::{Shared, TunnelError};
+use super::{Sender, Stream, TunnelError, stream::Sending};
 use crate::{
     connection::{ConnectionError, from_reason},
     proto::ResetReason,
@@ -21,10 +20,8 @@ use crate::{
 /// Dropped before it is [finished](Self::finish), it resets the tunnel with CANCEL.
 #[derive(Debug)]
 pub struct SendHalf {
-    stream: SendStream<Bytes>,
+    stream: Sender,
     state: State,
-    // Last, so that the stream is gone when the tunnel counts as gone.
-    shared: Arc<Shared>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,8 +32,8 @@ enum State {
 }
 
 impl SendHalf {
-    pub(super) fn new(stream: SendStream<Bytes>, shared: Arc<Shared>) -> Self {
-        Self { stream, state: State::Open, shared }
+    pub(super) fn new(stream: Sender) -> Self {
+        Self { stream, state: State::Open }
     }
 
     /// Sends bytes, waiting while the peer's window or the connection's buffer is full.
@@ -51,13 +48,17 @@ impl SendHalf {
     ///
     /// Not cancel safe: part of the bytes may have been sent. [`poll_send`](Self::poll_send) tells how much.
     pub async fn send(&mut self, mut data: Bytes) -> Result<(), TunnelError> {
+        let sending = Reserving(self);
         while !data.is_empty() {
-            poll_fn(|cx| self.poll_send(cx, &mut data)).await?;
+            poll_fn(|cx| sending.0.poll_send(cx, &mut data)).await?;
         }
+        std::mem::forget(sending);
         Ok(())
     }
 
     /// Sends a first part of `data`, at least one byte unless it is empty, and takes it off.
+    ///
+    /// One who gives up while this is pending should [`cancel_reserve`](Self::cancel_reserve).
     ///
     /// # Errors
     ///
@@ -67,36 +68,31 @@ impl SendHalf {
             // A frame without payload says nothing, and too many of them make peers close the connection.
             return Poll::Ready(Ok(0));
         }
-        let length = ready!(self.poll_reserve(cx, data.len()))?;
-        self.push(data.split_to(length))?;
-        Poll::Ready(Ok(length))
+        let wanted = data.len();
+        self.poll_write_with(cx, wanted, |granted| data.split_to(granted))
     }
 
     /// Waits until something can be sent; yields how much, up to `wanted` and 64 KiB.
     ///
     /// For a sender that takes bytes from its own source only when they can go on. What is reserved is withheld from
-    /// the connection's other tunnels until it is used, or reserved again with another size.
+    /// the connection's other tunnels until it is used, reserved again with another size, or
+    /// [given back](Self::cancel_reserve).
     ///
     /// # Errors
     ///
     /// As for [`send`](Self::send).
     pub fn poll_reserve(&mut self, cx: &mut Context<'_>, wanted: usize) -> Poll<Result<usize, TunnelError>> {
-        if self.state != State::Open {
-            return Poll::Ready(Err(TunnelError::Closed));
-        }
-        let wanted = wanted.clamp(1, MAX_CHUNK);
-        self.stream.reserve_capacity(wanted);
-        loop {
-            let granted = self.stream.capacity().min(wanted);
-            if granted > 0 {
-                return Poll::Ready(Ok(granted));
-            }
-            // A grant may have been taken back by a change of settings by the time it is looked at.
-            match ready!(self.stream.poll_capacity(cx)) {
-                Some(Ok(_)) => {}
-                Some(Err(error)) => return Poll::Ready(Err(TunnelError::from_h2(error))),
-                None => return Poll::Ready(Err(self.why_closed())),
-            }
+        let granted = match &mut *self.stream.lock() {
+            Sending::Open(stream) if self.state == State::Open => ready!(poll_capacity(stream, cx, wanted)),
+            _ => return Poll::Ready(Err(TunnelError::Closed)),
+        };
+        Poll::Ready(granted.map_err(|gone| self.why_gone(gone)))
+    }
+
+    /// Gives back what was reserved and not used, so that other tunnels can have it.
+    pub fn cancel_reserve(&mut self) {
+        if let Sending::Open(stream) = &mut *self.stream.lock() {
+            stream.reserve_capacity(0);
         }
     }
 
@@ -114,13 +110,17 @@ impl SendHalf {
             State::Reset => return Err(TunnelError::Closed),
             State::Open => {}
         }
-        if self.stream.send_data(Bytes::new(), true).is_ok() {
+        let sent = match &mut *self.stream.lock() {
+            Sending::Open(stream) => stream.send_data(Bytes::new(), true).is_ok(),
+            _ => false,
+        };
+        if sent {
             self.state = State::Finished;
             return Ok(());
         }
         match self.why_closed() {
             TunnelError::Reset(ResetReason::NoError | ResetReason::Cancel)
-                if self.shared.recv_ended.load(Ordering::Acquire) =>
+                if self.stream.stream().is_recv_ended() =>
             {
                 self.state = State::Finished;
                 Ok(())
@@ -133,7 +133,7 @@ impl SendHalf {
     ///
     /// What was sent and is still on its way within this process is dropped.
     pub fn reset(&mut self, reason: ResetReason) {
-        self.stream.send_reset(Reason::from(reason.code()));
+        self.stream.lock().reset(Reason::from(reason.code()));
         self.state = State::Reset;
     }
 
@@ -152,20 +152,41 @@ impl SendHalf {
         if self.state == State::Reset {
             return Poll::Ready(TunnelError::Closed);
         }
-        self.stream.poll_reset(cx).map(|reset| match reset {
-            Ok(Reason::NO_ERROR) if self.shared.liveness.is_over() => {
-                TunnelError::Lost(ConnectionError::Closed)
-            }
-            Ok(reason) if self.shared.liveness.is_over() => {
-                TunnelError::Lost(ConnectionError::Protocol(from_reason(reason)))
-            }
-            Ok(reason) => TunnelError::Reset(from_reason(reason)),
-            Err(error) => TunnelError::from_h2(error),
-        })
+        let reset = match &mut *self.stream.lock() {
+            Sending::Open(stream) => ready!(stream.poll_reset(cx)),
+            _ => return Poll::Ready(TunnelError::Closed),
+        };
+        Poll::Ready(why_reset(reset, self.stream.stream()))
     }
 
-    fn push(&mut self, data: Bytes) -> Result<(), TunnelError> {
-        self.stream.send_data(data, false).map_err(|_| self.why_closed())
+    /// Sends what `take` makes of as many bytes as can be sent, up to `wanted`.
+    fn poll_write_with(
+        &mut self,
+        cx: &mut Context<'_>,
+        wanted: usize,
+        take: impl FnOnce(usize) -> Bytes,
+    ) -> Poll<Result<usize, TunnelError>> {
+        let result = match &mut *self.stream.lock() {
+            Sending::Open(stream) if self.state == State::Open => {
+                ready!(poll_capacity(stream, cx, wanted)).and_then(|granted| {
+                    stream.send_data(take(granted), false).map_err(|_| Gone::Closed)?;
+                    if granted < wanted.min(MAX_CHUNK) {
+                        // Whether there will be more to send is not certain, and others have something.
+                        stream.reserve_capacity(0);
+                    }
+                    Ok(granted)
+                })
+            }
+            _ => return Poll::Ready(Err(TunnelError::Closed)),
+        };
+        Poll::Ready(result.map_err(|gone| self.why_gone(gone)))
+    }
+
+    fn why_gone(&mut self, gone: Gone) -> TunnelError {
+        match gone {
+            Gone::Closed => self.why_closed(),
+            Gone::Failed(error) => TunnelError::from_h2(error).explain(self.stream.stream().connection()),
+        }
     }
 
     /// Asks a stream that takes no more data why.
@@ -201,14 +222,15 @@ impl AsyncWrite for SendHalf {
         if total == 0 {
             return Poll::Ready(Ok(0));
         }
-        let granted = ready!(this.poll_reserve(cx, total))?;
-        let mut data = BytesMut::with_capacity(granted);
-        for buffer in buffers {
-            let length = buffer.len().min(granted - data.len());
-            data.put(buffer.iter().as_slice().get(..length).unwrap_or_default());
-        }
-        this.push(data.freeze())?;
-        Poll::Ready(Ok(granted))
+        let written = this.poll_write_with(cx, total, |granted| {
+            let mut data = BytesMut::with_capacity(granted);
+            for buffer in buffers {
+                let length = buffer.len().min(granted - data.len());
+                data.put(buffer.iter().as_slice().get(..length).unwrap_or_default());
+            }
+            data.freeze()
+        });
+        written.map_err(io::Error::from)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -223,6 +245,59 @@ impl AsyncWrite for SendHalf {
     /// Finishes this direction.
     fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
         Poll::Ready(self.get_mut().finish().map_err(io::Error::from))
+    }
+}
+
+/// Why nothing more can be sent.
+enum Gone {
+    /// The stream takes no more.
+    Closed,
+    Failed(h2::Error),
+}
+
+/// Waits until something can be sent; yields how much, up to `wanted` and a chunk.
+fn poll_capacity(
+    stream: &mut SendStream<Bytes>,
+    cx: &mut Context<'_>,
+    wanted: usize,
+) -> Poll<Result<usize, Gone>> {
+    let wanted = wanted.clamp(1, MAX_CHUNK);
+    stream.reserve_capacity(wanted);
+    loop {
+        let granted = stream.capacity().min(wanted);
+        if granted > 0 {
+            return Poll::Ready(Ok(granted));
+        }
+        // A grant may have been taken back by a change of settings by the time it is looked at.
+        match ready!(stream.poll_capacity(cx)) {
+            Some(Ok(_)) => {}
+            Some(Err(error)) => return Poll::Ready(Err(Gone::Failed(error))),
+            None => return Poll::Ready(Err(Gone::Closed)),
+        }
+    }
+}
+
+/// What it means that h2 reports a reset.
+pub(super) fn why_reset(reset: Result<Reason, h2::Error>, stream: &Stream) -> TunnelError {
+    let connection = stream.connection();
+    let error = match reset {
+        Ok(_) if stream.is_over_budget() => TunnelError::OverBudget,
+        Ok(Reason::NO_ERROR) if connection.is_over() => TunnelError::Lost(ConnectionError::Closed),
+        Ok(reason) if connection.is_over() => {
+            TunnelError::Lost(ConnectionError::Protocol(from_reason(reason)))
+        }
+        Ok(reason) => TunnelError::Reset(from_reason(reason)),
+        Err(error) => TunnelError::from_h2(error),
+    };
+    error.explain(connection)
+}
+
+/// Gives back what was reserved when a send is given up.
+struct Reserving<'a>(&'a mut SendHalf);
+
+impl Drop for Reserving<'_> {
+    fn drop(&mut self) {
+        self.0.cancel_reserve();
     }
 }
 

@@ -1,0 +1,50 @@
+use std::{
+    fmt,
+    sync::{Arc, Weak},
+};
+
+use tokio::time::Instant;
+
+use super::send_connect::Requests;
+use crate::connection::{Control, Order};
+
+/// Ends a client's connection from elsewhere. Clones control the same connection.
+///
+/// It can outlive the connection, and does nothing then.
+#[derive(Clone)]
+pub struct Handle {
+    control: Arc<Control>,
+    requests: Weak<Requests>,
+}
+
+impl Handle {
+    pub(super) fn new(control: Arc<Control>, requests: Weak<Requests>) -> Self {
+        Self { control, requests }
+    }
+
+    /// Drains the connection: opens no more tunnels from now on, lets open ones and requests under way go on until
+    /// `deadline`, and then drops whatever is left.
+    ///
+    /// The connection closes with the last tunnel, and GOAWAY tells the peer then: a client's earlier GOAWAY would say
+    /// nothing, since it limits what the *peer* may open. A later call can only bring the deadline forward.
+    pub fn drain(&self, deadline: impl Into<Instant>) {
+        if let Some(requests) = self.requests.upgrade() {
+            requests.close();
+        }
+        self.control.order(Order::Drain { deadline: deadline.into() });
+    }
+
+    /// Ends the connection and all its tunnels now.
+    pub fn abort(&self) {
+        if let Some(requests) = self.requests.upgrade() {
+            requests.close();
+        }
+        self.control.order(Order::Abort);
+    }
+}
+
+impl fmt::Debug for Handle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Handle").finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,193 @@
+use std::{
+    sync::{
+        Arc, Mutex, OnceLock, PoisonError,
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use super::{Budget, ConnectionError, Settings, budget::Charge};
+use crate::tunnel::Stream;
+
+/// What a connection's driver and its tunnels share.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    /// Streams on which something happened that the driver has not looked at. `None` once there is no driver.
+    ready: Mutex<Option<Vec<Arc<Stream>>>>,
+    /// Why the connection is over, if it is.
+    over: OnceLock<Over>,
+    /// Memory taken by bytes received and not released.
+    held: AtomicUsize,
+    /// Bytes received on the connection so far.
+    received: AtomicU64,
+    /// How many may have been received when the driver next looks at its streams.
+    turn_end: AtomicU64,
+    tunnels: AtomicUsize,
+    /// Whether a tunnel has been in bulk.
+    is_bulk: AtomicBool,
+    stream_budget: usize,
+    connection_budget: usize,
+    /// After how many bytes a tunnel whose consumer keeps up is in bulk.
+    bulk_threshold: u64,
+    budget: Option<Budget>,
+    charge: Mutex<Charge>,
+}
+
+/// Why a connection is over.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Over {
+    /// It ended by itself: the streams know how.
+    Ended,
+    /// The peer did not answer a ping for this long.
+    Silent(Duration),
+}
+
+impl Shared {
+    pub(crate) fn new(settings: &Settings) -> Arc<Self> {
+        Arc::new(Self {
+            ready: Mutex::new(Some(Vec::new())),
+            over: OnceLock::new(),
+            held: AtomicUsize::new(0),
+            received: AtomicU64::new(0),
+            turn_end: AtomicU64::new(u64::MAX),
+            tunnels: AtomicUsize::new(0),
+            is_bulk: AtomicBool::new(false),
+            stream_budget: settings.stream_budget(),
+            connection_budget: settings.connection_budget,
+            bulk_threshold: 4 * u64::from(settings.stream_window),
+            budget: settings.budget.clone(),
+            charge: Mutex::new(Charge::default()),
+        })
+    }
+
+    /// Puts a stream before the driver. Called by h2, with its locks held.
+    pub(crate) fn push_ready(&self, stream: Arc<Stream>) {
+        let mut ready = self.ready.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(ready) = &mut *ready {
+            ready.push(stream);
+        }
+    }
+
+    /// Exchanges the list of streams to look at with an empty one.
+    pub(super) fn swap_ready(&self, other: &mut Vec<Arc<Stream>>) {
+        let mut ready = self.ready.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(ready) = &mut *ready {
+            std::mem::swap(ready, other);
+        }
+    }
+
+    /// There is no driver any more. Yields what it left undone.
+    pub(super) fn close_ready(&self) -> Vec<Arc<Stream>> {
+        self.ready.lock().unwrap_or_else(PoisonError::into_inner).take().unwrap_or_default()
+    }
+
+    /// The connection is over. The first cause counts.
+    pub(crate) fn end(&self, cause: Over) {
+        let _ = self.over.set(cause);
+    }
+
+    /// Whether the connection is over, which h2 tells a sender in the same words as a reset.
+    pub(crate) fn is_over(&self) -> bool {
+        self.over.get().is_some()
+    }
+
+    /// What to tell a tunnel to which h2 says that its connection was lost by `error`.
+    pub(crate) fn why_lost(&self, error: ConnectionError) -> ConnectionError {
+        match self.over.get() {
+            Some(Over::Silent(timeout)) => ConnectionError::KeepaliveTimeout(*timeout),
+            Some(Over::Ended) | None => error,
+        }
+    }
+
+    /// The cost of what is held went from one amount to another.
+    pub(crate) fn recount(&self, before: usize, now: usize) {
+        if now > before {
+            self.held.fetch_add(now - before, Ordering::Relaxed);
+        } else if before > now {
+            self.held.fetch_sub(before - now, Ordering::Relaxed);
+        }
+    }
+
+    /// Memory taken by bytes received and not released.
+    pub(crate) fn held(&self) -> usize {
+        self.held.load(Ordering::Relaxed)
+    }
+
+    /// Whether so much is held that the connection should take no more tunnels.
+    pub(crate) fn is_saturated(&self) -> bool {
+        self.held() >= self.connection_budget
+    }
+
+    /// Refuses another tunnel if the process holds too much, and counts that.
+    pub(crate) fn admit(&self) -> bool {
+        self.budget.as_ref().is_none_or(Budget::admit)
+    }
+
+    pub(crate) fn stream_budget(&self) -> usize {
+        self.stream_budget
+    }
+
+    pub(crate) fn connection_budget(&self) -> usize {
+        self.connection_budget
+    }
+
+    /// A tunnel's consumer has taken `bytes` so far and keeps up.
+    pub(crate) fn note_progress(&self, bytes: u64) {
+        if bytes >= self.bulk_threshold && !self.is_bulk.load(Ordering::Relaxed) {
+            self.is_bulk.store(true, Ordering::Relaxed);
+        }
+    }
+
+    pub(super) fn is_bulk(&self) -> bool {
+        self.is_bulk.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn tunnel_opened(&self) {
+        self.tunnels.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn tunnel_gone(&self) {
+        self.tunnels.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn tunnels(&self) -> usize {
+        self.tunnels.load(Ordering::Relaxed)
+    }
+
+    /// How many bytes have arrived so far.
+    pub(crate) fn received(&self) -> u64 {
+        self.received.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn note_received(&self, bytes: usize) {
+        self.received.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
+    /// Whether the driver is to look at its streams before more is received.
+    pub(super) fn is_turn_over(&self) -> bool {
+        self.received() >= self.turn_end.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn begin_turn(&self) {
+        self.turn_end.store(self.received() + TURN, Ordering::Relaxed);
+    }
+
+    /// Brings the process's account up to date.
+    pub(super) fn settle(&self) {
+        if let Some(budget) = &self.budget {
+            self.charge.lock().unwrap_or_else(PoisonError::into_inner).settle(budget, self.held());
+        }
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        if let Some(budget) = &self.budget {
+            self.charge.get_mut().unwrap_or_else(PoisonError::into_inner).settle(budget, 0);
+        }
+    }
+}
+
+/// How much is received before the driver takes it out of h2, which keeps each frame in some 250 bytes of its own: 6,500
+/// of the smallest.
+const TURN: u64 = 64 << 10;

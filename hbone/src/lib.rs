@@ -72,8 +72,8 @@ pub use self::{
     client::ConnectError,
     connection::{Budget, ConnectionError, HandshakeError, Side},
     proto::{
-        Baggage, ConnectRequest, ConnectResponse, Destination, DestinationError, Forwarded, Host, Refusal,
-        ResetReason, TraceId, TraceParent, TraceParentError, TraceState, WorkloadKind,
+        Baggage, ConnectRequest, ConnectResponse, Destination, DestinationError, Flood, Forwarded, Host,
+        Refusal, ResetReason, TraceId, TraceParent, TraceParentError, TraceState, WorkloadKind,
     },
     tunnel::{RecvHalf, SendHalf, Tunnel, TunnelError},
 };

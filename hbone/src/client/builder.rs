@@ -139,6 +139,8 @@ impl Builder {
             .data_frame_budget(DATA_FRAME_BUDGET)
             .initial_max_send_streams(INITIAL_PEER_LIMIT)
             .enable_push(false)
+            // A count over the connection's life, which late frames for tunnels long gone use up.
+            .max_local_error_reset_streams(None)
             .handshake(Metered::new(io, Arc::clone(&shared)))
             .await
             .map_err(HandshakeError::from_h2)?;

@@ -4,7 +4,7 @@ use h2::Reason;
 use http::StatusCode;
 use thiserror::Error;
 
-use crate::proto::ResetReason;
+use crate::proto::{Flood, ResetReason};
 
 /// Whose doing an error is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -31,7 +31,10 @@ pub enum ConnectionError {
     /// The peer left a keepalive ping unanswered for this long.
     #[error("no answer to a ping within {0:?}")]
     KeepaliveTimeout(Duration),
-    /// We closed it, since the peer violated the protocol or exceeded a limit.
+    /// We closed it, since the peer did something too often.
+    #[error("peer floods the connection with {0}")]
+    PeerFlood(Flood),
+    /// We closed it, since the peer violated the protocol.
     #[error("connection closed over a protocol violation: {0}")]
     Protocol(ResetReason),
 }
@@ -41,7 +44,11 @@ impl ConnectionError {
     pub fn side(&self) -> Side {
         match self {
             Self::Closed => Side::Local,
-            Self::GoAway(_) | Self::Io(_) | Self::KeepaliveTimeout(_) | Self::Protocol(_) => Side::Peer,
+            Self::GoAway(_)
+            | Self::Io(_)
+            | Self::KeepaliveTimeout(_)
+            | Self::PeerFlood(_)
+            | Self::Protocol(_) => Side::Peer,
         }
     }
 
@@ -50,7 +57,7 @@ impl ConnectionError {
     pub fn is_retryable(&self) -> bool {
         match self {
             Self::GoAway(_) | Self::Io(_) | Self::KeepaliveTimeout(_) => true,
-            Self::Closed | Self::Protocol(_) => false,
+            Self::Closed | Self::PeerFlood(_) | Self::Protocol(_) => false,
         }
     }
 
@@ -67,7 +74,12 @@ impl ConnectionError {
         if error.is_io() {
             return Self::Io(error.into_io().unwrap_or_else(|| io::ErrorKind::BrokenPipe.into()));
         }
-        if error.is_library() { Self::Protocol(reason) } else { Self::Closed }
+        match reason {
+            _ if !error.is_library() => Self::Closed,
+            // RFC 9113 §10.5: what h2 answers to what it counts.
+            ResetReason::EnhanceYourCalm => Self::PeerFlood(Flood::Http2),
+            reason => Self::Protocol(reason),
+        }
     }
 }
 
@@ -103,6 +115,7 @@ impl HandshakeError {
         match ConnectionError::from_h2(error) {
             ConnectionError::GoAway(reason) | ConnectionError::Protocol(reason) => Self::Protocol(reason),
             ConnectionError::Io(error) => Self::Io(error),
+            ConnectionError::PeerFlood(_) => Self::Protocol(ResetReason::EnhanceYourCalm),
             ConnectionError::Closed | ConnectionError::KeepaliveTimeout(_) => {
                 Self::Io(io::ErrorKind::ConnectionAborted.into())
             }

@@ -5,22 +5,43 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    time::Instant,
+};
 
 use super::Shared;
+use crate::proto::{
+    Flood,
+    flood::{Bucket, FrameMeter, Rate},
+};
 
-/// The stream below a connection: counts what arrives, and pauses when the driver's turn has brought enough.
+/// The stream below a connection: counts what arrives, and pauses when the driver's turn has brought enough, or when the
+/// peer sends too much that serves no tunnel.
 ///
 /// h2 would otherwise read on for as long as there is something, and pile up frames.
 #[derive(Debug)]
 pub(crate) struct Metered<T> {
     io: T,
     shared: Arc<Shared>,
+    /// What counts frames that serve no tunnel; a server's.
+    frames: Option<(FrameMeter, Bucket)>,
 }
 
 impl<T> Metered<T> {
     pub(crate) fn new(io: T, shared: Arc<Shared>) -> Self {
-        Self { io, shared }
+        Self { io, shared, frames: None }
+    }
+
+    /// Counts the frames that serve no tunnel, too.
+    pub(crate) fn with_frames(self, rate: Rate) -> Self {
+        Self { frames: Some((FrameMeter::new(), Bucket::new(rate))), ..self }
+    }
+
+    fn note_sent(&mut self, written: &Poll<Result<usize>>) {
+        if let (Some((meter, _)), Poll::Ready(Ok(bytes))) = (&mut self.frames, written) {
+            meter.handle_sent(*bytes);
+        }
     }
 }
 
@@ -36,14 +57,24 @@ impl<T: AsyncRead + Unpin> AsyncRead for Metered<T> {
         }
         let before = buffer.filled().len();
         ready!(Pin::new(&mut self.io).poll_read(cx, buffer))?;
-        self.shared.note_received(buffer.filled().len() - before);
+        let received = buffer.filled().get(before..).unwrap_or_default();
+        self.shared.note_received(received.len());
+        let this = &mut *self;
+        if let Some((meter, bucket)) = &mut this.frames {
+            let count = meter.handle_received(received);
+            if count > 0 && !bucket.take(count, || Instant::now().into_std()) {
+                this.shared.note_flood(Flood::ControlFrames);
+            }
+        }
         Poll::Ready(Ok(()))
     }
 }
 
 impl<T: AsyncWrite + Unpin> AsyncWrite for Metered<T> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &[u8]) -> Poll<Result<usize>> {
-        Pin::new(&mut self.io).poll_write(cx, buffer)
+        let written = Pin::new(&mut self.io).poll_write(cx, buffer);
+        self.note_sent(&written);
+        written
     }
 
     fn poll_write_vectored(
@@ -51,7 +82,9 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Metered<T> {
         cx: &mut Context<'_>,
         buffers: &[IoSlice<'_>],
     ) -> Poll<Result<usize>> {
-        Pin::new(&mut self.io).poll_write_vectored(cx, buffers)
+        let written = Pin::new(&mut self.io).poll_write_vectored(cx, buffers);
+        self.note_sent(&written);
+        written
     }
 
     fn is_write_vectored(&self) -> bool {

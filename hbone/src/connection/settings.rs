@@ -1,6 +1,7 @@
 use std::time::Duration;
 
 use super::Budget;
+use crate::proto::flood::Rate;
 
 /// What both builders set. Each default says where it comes from.
 #[derive(Clone, Debug)]
@@ -12,6 +13,8 @@ pub(crate) struct Settings {
     pub(crate) stream_budget: Option<usize>,
     pub(crate) connection_budget: usize,
     pub(crate) budget: Option<Budget>,
+    pub(crate) control_frames: Rate,
+    pub(crate) broken_off: Rate,
     pub(crate) max_frame_size: u32,
     pub(crate) max_header_list_size: u32,
     pub(crate) send_buffer: usize,
@@ -27,6 +30,8 @@ impl Settings {
             stream_budget: None,
             connection_budget: CONNECTION_BUDGET,
             budget: None,
+            control_frames: CONTROL_FRAMES,
+            broken_off: BROKEN_OFF,
             max_frame_size: MAX_FRAME_SIZE,
             max_header_list_size,
             send_buffer: SEND_BUFFER,
@@ -63,6 +68,11 @@ const STREAM_OVERHEAD: usize = 4 << 10;
 const MAX_FRAME_SIZE: u32 = 64 << 10;
 /// Four frames on their way from the application to the connection; h2's default is 400 KiB.
 const SEND_BUFFER: usize = 256 << 10;
+/// Envoy lets as many wait to be answered; pings come once in ten seconds.
+const CONTROL_FRAMES: Rate = Rate { burst: 1000, per_second: 100 };
+/// Five times as many as a peer may have at once, and as many again each second: applications that give up soon are no
+/// attack, however many.
+const BROKEN_OFF: Rate = Rate { burst: 1000, per_second: 1000 };
 /// The reference's.
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
 /// The reference's.

@@ -6,8 +6,13 @@ use std::{
     time::Duration,
 };
 
+use tokio::time::Instant;
+
 use super::{Budget, ConnectionError, Settings, budget::Charge};
-use crate::tunnel::Stream;
+use crate::{
+    proto::{Flood, flood::Bucket},
+    tunnel::Stream,
+};
 
 /// What a connection's driver and its tunnels share.
 #[derive(Debug)]
@@ -30,6 +35,10 @@ pub(crate) struct Shared {
     /// After how many bytes a tunnel whose consumer keeps up is in bulk.
     bulk_threshold: u64,
     budget: Option<Budget>,
+    /// What the peer did too often, once it did.
+    flood: OnceLock<Flood>,
+    /// Requests that were taken back before they were answered.
+    broken_off: Mutex<Bucket>,
     charge: Mutex<Charge>,
 }
 
@@ -38,6 +47,8 @@ pub(crate) struct Shared {
 pub(crate) enum Over {
     /// It ended by itself: the streams know how.
     Ended,
+    /// The peer did something too often.
+    Flooded(Flood),
     /// The peer did not answer a ping for this long.
     Silent(Duration),
 }
@@ -56,6 +67,8 @@ impl Shared {
             connection_budget: settings.connection_budget,
             bulk_threshold: 4 * u64::from(settings.stream_window),
             budget: settings.budget.clone(),
+            flood: OnceLock::new(),
+            broken_off: Mutex::new(Bucket::new(settings.broken_off)),
             charge: Mutex::new(Charge::default()),
         })
     }
@@ -95,6 +108,7 @@ impl Shared {
     pub(crate) fn why_lost(&self, error: ConnectionError) -> ConnectionError {
         match self.over.get() {
             Some(Over::Silent(timeout)) => ConnectionError::KeepaliveTimeout(*timeout),
+            Some(Over::Flooded(flood)) => ConnectionError::PeerFlood(*flood),
             Some(Over::Ended) | None => error,
         }
     }
@@ -165,7 +179,24 @@ impl Shared {
 
     /// Whether the driver is to look at its streams before more is received.
     pub(super) fn is_turn_over(&self) -> bool {
-        self.received() >= self.turn_end.load(Ordering::Relaxed)
+        self.received() >= self.turn_end.load(Ordering::Relaxed) || self.flood().is_some()
+    }
+
+    /// The peer did something too often: the driver closes the connection in its next turn.
+    pub(super) fn note_flood(&self, flood: Flood) {
+        let _ = self.flood.set(flood);
+    }
+
+    /// A request was taken back, or broken off, before it was answered.
+    pub(crate) fn note_broken_off(&self) {
+        let mut bucket = self.broken_off.lock().unwrap_or_else(PoisonError::into_inner);
+        if !bucket.take(1, || Instant::now().into_std()) {
+            self.note_flood(Flood::Requests);
+        }
+    }
+
+    pub(crate) fn flood(&self) -> Option<Flood> {
+        self.flood.get().copied()
     }
 
     pub(super) fn begin_turn(&self) {

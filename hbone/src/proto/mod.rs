@@ -3,8 +3,10 @@
 mod baggage;
 pub(crate) mod credit;
 mod destination;
+pub(crate) mod flood;
 mod forwarded;
 pub(crate) mod header;
+pub(crate) mod idleness;
 pub(crate) mod keepalive;
 mod random;
 mod receive_queue;
@@ -19,6 +21,7 @@ pub(crate) use self::{random::random, receive_queue::ReceiveQueue};
 pub use self::{
     baggage::{Baggage, WorkloadKind},
     destination::{Destination, DestinationError, Host},
+    flood::Flood,
     forwarded::Forwarded,
     refusal::Refusal,
     request::ConnectRequest,

@@ -1,11 +1,17 @@
 use std::{sync::Arc, time::Duration};
 
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    time::Instant,
+};
 
 use super::Connection;
-use crate::connection::{
-    Budget, Driver, HandshakeError, KeepaliveDriver, Metered, Settings, Shared,
-    limits::{DATA_FRAME_BUDGET, MAX_FRAME_SIZE_LIMIT, MAX_WINDOW, MIN_FRAME_SIZE_LIMIT},
+use crate::{
+    connection::{
+        Budget, Driver, HandshakeError, KeepaliveDriver, Metered, Settings, Shared,
+        limits::{DATA_FRAME_BUDGET, MAX_FRAME_SIZE_LIMIT, MAX_WINDOW, MIN_FRAME_SIZE_LIMIT},
+    },
+    proto::{flood::Rate, idleness::Idleness},
 };
 
 /// Starts HTTP/2 as a server on `io`, with the defaults of [`Builder`].
@@ -29,18 +35,63 @@ where
 pub struct Builder {
     settings: Settings,
     max_tunnels: u32,
+    max_pending: usize,
+    first_request_timeout: Option<Duration>,
+    idle_timeout: Option<Duration>,
 }
 
 impl Builder {
     /// Starts from the defaults.
     pub fn new() -> Self {
-        Self { settings: Settings::new(MAX_HEADER_LIST_SIZE), max_tunnels: MAX_TUNNELS }
+        Self {
+            settings: Settings::new(MAX_HEADER_LIST_SIZE),
+            max_tunnels: MAX_TUNNELS,
+            max_pending: MAX_PENDING,
+            first_request_timeout: Some(FIRST_REQUEST_TIMEOUT),
+            idle_timeout: Some(IDLE_TIMEOUT),
+        }
     }
 
     /// How many tunnels the peer may have at once: 200 by default, as in the reference. Excess is refused with
     /// REFUSED_STREAM.
     pub fn max_tunnels(mut self, tunnels: u32) -> Self {
         self.max_tunnels = tunnels;
+        self
+    }
+
+    /// How many requests may wait to be [accepted](Connection::accept) from the connection: 200 by default, as many as the
+    /// peer may have tunnels. Excess, which only a peer that takes requests back can make, is refused with REFUSED_STREAM.
+    pub fn max_pending(mut self, requests: usize) -> Self {
+        self.max_pending = requests;
+        self
+    }
+
+    /// How many frames that serve no tunnel (pings, settings, priorities and the like) a peer may send at once, and how
+    /// many more each second, before the connection is closed with ENHANCE_YOUR_CALM: 1000 and 100 by default; Envoy lets
+    /// as many wait to be answered.
+    pub fn control_frames(mut self, burst: u32, per_second: u32) -> Self {
+        self.settings.control_frames = Rate { burst, per_second };
+        self
+    }
+
+    /// How many requests a peer may take back before they were answered, at once, and how many more each second, before
+    /// the connection is closed with ENHANCE_YOUR_CALM: 1000 and 1000 by default. Each may have cost a connection to its
+    /// destination ("rapid reset").
+    pub fn requests_taken_back(mut self, burst: u32, per_second: u32) -> Self {
+        self.settings.broken_off = Rate { burst, per_second };
+        self
+    }
+
+    /// How long a connection may wait for its first request before it is closed: a minute by default. `None` for ever.
+    pub fn first_request_timeout(mut self, timeout: Option<Duration>) -> Self {
+        self.first_request_timeout = timeout;
+        self
+    }
+
+    /// How long a connection may be without tunnels before it is drained: an hour by default, as in Envoy; twice that at
+    /// most, since it is looked at once in that time. `None` for ever, as in the reference.
+    pub fn idle_timeout(mut self, timeout: Option<Duration>) -> Self {
+        self.idle_timeout = timeout;
         self
     }
 
@@ -146,14 +197,21 @@ impl Builder {
             .max_send_buffer_size(settings.send_buffer)
             .data_frame_budget(DATA_FRAME_BUDGET)
             .max_concurrent_streams(self.max_tunnels)
-            .handshake(Metered::new(io, Arc::clone(&shared)))
+            // The driver takes requests as they arrive, and counts those that are taken back; h2 sees only what came
+            // and went within a turn.
+            .max_pending_accept_reset_streams(PENDING_RESETS)
+            // A count over the connection's life, which late frames for streams of ours that are long gone use up.
+            .max_local_error_reset_streams(None)
+            .handshake(Metered::new(io, Arc::clone(&shared)).with_frames(settings.control_frames))
             .await
             .map_err(HandshakeError::from_h2)?;
         let keepalive = settings
             .keepalive
             .zip(connection.ping_pong())
             .map(|((interval, timeout), ping_pong)| KeepaliveDriver::new(interval, timeout, ping_pong));
-        Ok(Connection::new(connection, keepalive, Driver::new(shared, settings)))
+        let now = Instant::now();
+        let idleness = Idleness::new(self.first_request_timeout, self.idle_timeout, now.into_std());
+        Ok(Connection::new(connection, keepalive, Driver::new(shared, settings), idleness, self.max_pending))
     }
 }
 
@@ -167,3 +225,11 @@ impl Default for Builder {
 pub(crate) const MAX_TUNNELS: u32 = 200;
 /// The reference's.
 const MAX_HEADER_LIST_SIZE: u32 = 64 << 10;
+/// As many as there may be tunnels.
+const MAX_PENDING: usize = 200;
+/// As many requests as fit into a turn of the driver, so that its count decides.
+const PENDING_RESETS: usize = 2000;
+/// A client dials when it has a request; nothing but a handshake in between takes time.
+const FIRST_REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
+/// Envoy's; the pools of clients let go of a connection after minutes.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(3600);

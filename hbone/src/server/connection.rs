@@ -4,6 +4,7 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -11,11 +12,17 @@ use h2::{Reason, RecvStream, server::SendResponse};
 use http::Request;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
-    time::{Sleep, sleep_until},
+    time::{Instant, Sleep, sleep_until},
 };
 
 use super::{Handle, Incoming};
-use crate::connection::{ConnectionError, Control, Driver, KeepaliveDriver, Metered, Order, Over};
+use crate::{
+    connection::{ConnectionError, Control, Driver, KeepaliveDriver, Metered, Order, Over},
+    proto::{
+        Flood,
+        idleness::{Expire, Idleness},
+    },
+};
 
 /// Drives a server's connection and yields the tunnels that are asked for.
 ///
@@ -30,8 +37,14 @@ pub struct Connection<T: AsyncRead + AsyncWrite + Unpin> {
     driver: Driver,
     control: Arc<Control>,
     deadline: Option<Pin<Box<Sleep>>>,
-    /// Requests that nobody has taken yet: no more than the peer may have tunnels.
+    /// Requests that nobody has taken yet.
     waiting: VecDeque<Incoming>,
+    max_pending: usize,
+    /// How many requests there were.
+    requests: u64,
+    idleness: Idleness,
+    /// When to look at it next.
+    look: Option<Pin<Box<Sleep>>>,
 }
 
 impl<T: AsyncRead + AsyncWrite + Unpin> Connection<T> {
@@ -39,6 +52,8 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Connection<T> {
         inner: h2::server::Connection<Metered<T>, Bytes>,
         keepalive: Option<KeepaliveDriver>,
         driver: Driver,
+        idleness: Idleness,
+        max_pending: usize,
     ) -> Self {
         Self {
             inner: Some(inner),
@@ -47,6 +62,10 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Connection<T> {
             control: Arc::default(),
             deadline: None,
             waiting: VecDeque::new(),
+            max_pending,
+            requests: 0,
+            look: idleness.poll_timeout().map(|at| Box::pin(sleep_until(at.into()))),
+            idleness,
         }
     }
 
@@ -77,7 +96,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Connection<T> {
         let Some(inner) = &mut self.inner else { return Poll::Ready(None) };
         match self.control.poll_order(cx) {
             None => {}
-            Some(Order::Abort) => return self.abort(cx),
+            Some(Order::Abort) => return self.abort(None, cx),
             Some(Order::Drain { deadline }) => {
                 // Once; repeated, it does nothing.
                 inner.graceful_shutdown();
@@ -86,7 +105,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Connection<T> {
                     sleep.as_mut().reset(deadline);
                 }
                 if sleep.as_mut().poll(cx).is_ready() {
-                    return self.abort(cx);
+                    return self.abort(None, cx);
                 }
             }
         }
@@ -102,6 +121,17 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Connection<T> {
             // A peer that leaves during a drain does what it was asked to, at whatever moment.
             let left = self.deadline.is_some() && matches!(ended, Err(ConnectionError::Io(_)));
             return Poll::Ready(ended.err().filter(|_| !left).map(Err));
+        }
+        if let Some(flood) = self.driver.shared().flood() {
+            return self.abort(Some(flood), cx);
+        }
+        match self.poll_idleness(cx) {
+            None => {}
+            Some(Expire::Unused) => return self.abort(None, cx),
+            // The task is woken to obey.
+            Some(Expire::Idle) => {
+                self.control.order(Order::Drain { deadline: Instant::now() + LAST_MOMENTS })
+            }
         }
         while let Some(mut incoming) = self.waiting.pop_front() {
             if !incoming.is_cancelled() {
@@ -119,7 +149,9 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Connection<T> {
             match inner.poll_accept(cx) {
                 Poll::Pending => break Poll::Pending,
                 Poll::Ready(Some(Ok((request, respond)))) => {
-                    self.waiting.extend(receive(request, respond, &self.driver));
+                    self.requests += 1;
+                    let may_wait = self.waiting.len() < self.max_pending;
+                    self.waiting.extend(receive(request, respond, may_wait, &self.driver));
                 }
                 Poll::Ready(Some(Err(error))) => break Poll::Ready(Err(ConnectionError::from_h2(error))),
                 Poll::Ready(None) => break Poll::Ready(Ok(())),
@@ -137,15 +169,39 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Connection<T> {
         ended
     }
 
-    /// Drops the connection, saying goodbye if the peer is listening.
-    fn abort(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Incoming, ConnectionError>>> {
+    /// Looks whether the connection is of no use, when it is time to.
+    fn poll_idleness(&mut self, cx: &mut Context<'_>) -> Option<Expire> {
+        loop {
+            let look = self.look.as_mut()?;
+            if look.as_mut().poll(cx).is_pending() {
+                return None;
+            }
+            let (tunnels, now) = (self.driver.shared().tunnels(), Instant::now().into_std());
+            let expire = self.idleness.handle_timeout(self.requests, tunnels, now);
+            match self.idleness.poll_timeout() {
+                Some(at) => look.as_mut().reset(at.into()),
+                None => self.look = None,
+            }
+            if expire.is_some() {
+                return expire;
+            }
+        }
+    }
+
+    /// Drops the connection, saying goodbye if the peer is listening, and why if it floods us.
+    fn abort(
+        &mut self,
+        flood: Option<Flood>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Incoming, ConnectionError>>> {
+        let over = flood.map_or(Over::Ended, Over::Flooded);
         if let Some(inner) = &mut self.inner {
-            self.driver.shared().end(Over::Ended);
-            inner.abrupt_shutdown(Reason::NO_ERROR);
+            self.driver.shared().end(over);
+            inner.abrupt_shutdown(flood.map_or(Reason::NO_ERROR, |_| Reason::ENHANCE_YOUR_CALM));
             let _ = inner.poll_closed(cx);
         }
-        self.end(Over::Ended);
-        Poll::Ready(None)
+        self.end(over);
+        Poll::Ready(flood.map(|flood| Err(ConnectionError::PeerFlood(flood))))
     }
 
     fn end(&mut self, cause: Over) {
@@ -163,16 +219,20 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Drop for Connection<T> {
     }
 }
 
-/// Takes a request, unless too much is held already or it is none for a tunnel.
+/// Takes a request, unless too many wait or too much is held already, or it is none for a tunnel.
 fn receive(
     request: Request<RecvStream>,
     mut respond: SendResponse<Bytes>,
+    may_wait: bool,
     driver: &Driver,
 ) -> Option<Incoming> {
     let shared = driver.shared();
-    if shared.is_saturated() || !shared.admit() {
+    if !may_wait || shared.is_saturated() || !shared.admit() {
         respond.send_reset(Reason::REFUSED_STREAM);
         return None;
     }
     Incoming::check(request, respond, shared)
 }
+
+/// How long an idle connection is still there for requests that cross our goodbye.
+const LAST_MOMENTS: Duration = Duration::from_secs(5);

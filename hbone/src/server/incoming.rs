@@ -112,7 +112,10 @@ impl Incoming {
         let (recv, send) = self.stream.take().expect("answered once, by value");
         let mut head = Response::new(());
         *head.headers_mut() = response.into_headers();
-        send.respond(head)?;
+        if let Err(error) = send.respond(head) {
+            note_broken_off(&error, &send);
+            return Err(error);
+        }
         Ok(Tunnel::new(recv, send, ConnectResponse::new()))
     }
 
@@ -146,6 +149,9 @@ impl Incoming {
 
     fn refuse_with(&mut self, refusal: Refusal) {
         if let Some((_recv, send)) = self.stream.take() {
+            if let Poll::Ready(error) = send.poll_reset(&mut Context::from_waker(Waker::noop())) {
+                note_broken_off(&error, &send);
+            }
             send.with_respond(|respond| answer(respond, refusal));
         }
     }
@@ -154,6 +160,13 @@ impl Incoming {
 impl Drop for Incoming {
     fn drop(&mut self) {
         self.refuse_with(Refusal::Unavailable);
+    }
+}
+
+/// Counts a request that the client took back, or that it broke the protocol on.
+fn note_broken_off(error: &TunnelError, send: &Sender) {
+    if error.is_reset() {
+        send.connection().note_broken_off();
     }
 }
 

@@ -355,6 +355,10 @@ impl Sender {
         self.0.0.sending()
     }
 
+    pub(crate) fn connection(&self) -> &Shared {
+        self.stream().connection()
+    }
+
     /// Answers a request and goes on to send.
     pub(crate) fn respond(&self, head: Response<()>) -> Result<(), TunnelError> {
         let mut sending = self.lock();

@@ -1,0 +1,249 @@
+//! What a server does about a client that asks for too much.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
+
+mod support;
+
+use std::time::Duration;
+
+use hbone::{ConnectionError, Flood, Refusal, ResetReason, TunnelError, server};
+use support::{
+    PIPE,
+    frames::{self, DATA, GOAWAY, HEADERS, PING, Peer, RST_STREAM, SETTINGS, WINDOW_UPDATE},
+};
+use tokio::{
+    io::{DuplexStream, duplex},
+    task::JoinHandle,
+    time::{advance, sleep},
+};
+
+const CONNECT: [(&str, &str); 2] = [(":method", "CONNECT"), (":authority", "192.0.2.7:8080")];
+const CANCEL: [u8; 4] = 8_u32.to_be_bytes();
+const PRIORITY: u8 = 0x2;
+const UNKNOWN: u8 = 0xfa;
+
+async fn server(builder: server::Builder) -> (server::Connection<DuplexStream>, Peer) {
+    let (near, far) = duplex(PIPE);
+    let (server, peer) = tokio::join!(builder.handshake(near), Peer::client(far));
+    (server.unwrap(), peer)
+}
+
+/// Accepts whatever is asked for and holds it, until the connection is over.
+fn hold_all(mut connection: server::Connection<DuplexStream>) -> JoinHandle<Option<ConnectionError>> {
+    tokio::spawn(async move {
+        let mut held = Vec::new();
+        loop {
+            match connection.accept().await {
+                Some(Ok(incoming)) => held.extend(incoming.accept().ok()),
+                Some(Err(error)) => return Some(error),
+                None => return None,
+            }
+        }
+    })
+}
+
+/// Reads on until the connection is said to be over.
+async fn goaway(peer: &mut Peer) -> ResetReason {
+    let frame = peer.next_of(GOAWAY).await;
+    ResetReason::from(u32::from_be_bytes(frame.payload.get(4..8).unwrap().try_into().unwrap()))
+}
+
+/// Asks for a tunnel and takes that back, so many times.
+async fn take_back(peer: &mut Peer, first: u32, count: u32) {
+    for stream in (first..).step_by(2).take(count as usize) {
+        let request = frames::encode_fields(&CONNECT);
+        let frames = [(HEADERS, frames::END_HEADERS, stream, &*request), (RST_STREAM, 0, stream, &CANCEL)];
+        peer.send_all(&frames).await;
+    }
+}
+
+#[track_caller]
+fn assert_flood(ended: Option<ConnectionError>, expected: Flood) {
+    assert!(matches!(ended, Some(ConnectionError::PeerFlood(flood)) if flood == expected), "{ended:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn requests_beyond_the_limit_are_refused_alone() {
+    let (connection, mut peer) = server(server::Builder::new().max_tunnels(3)).await;
+    let held = hold_all(connection);
+    // Before our settings are known.
+    for stream in [1, 3, 5, 7] {
+        peer.request(stream, &CONNECT).await;
+    }
+    let reset = peer.next_of(RST_STREAM).await;
+    assert_eq!((reset.stream, reset.number()), (7, ResetReason::Refused.code()));
+    peer.send(RST_STREAM, 0, 1, &CANCEL).await;
+    peer.request(9, &CONNECT).await;
+    while peer.next_of(HEADERS).await.stream != 9 {}
+    assert!(!held.is_finished());
+}
+
+#[tokio::test(start_paused = true)]
+async fn headers_beyond_the_limit_are_refused_alone() {
+    let (connection, mut peer) = server(server::Builder::new().max_header_list_size(1000)).await;
+    let held = hold_all(connection);
+    let long = "v".repeat(120);
+    let fields: Vec<_> = CONNECT.into_iter().chain(std::iter::repeat_n(("baggage", &*long), 10)).collect();
+    peer.request(1, &fields).await;
+    peer.request(3, &CONNECT).await;
+    let refused = peer.next_of(HEADERS).await;
+    assert!(refused.stream == 1 && refused.is_end_stream());
+    assert_eq!(peer.next_of(HEADERS).await.stream, 3);
+    assert!(!held.is_finished());
+}
+
+#[tokio::test(start_paused = true)]
+async fn requests_that_nobody_takes_are_bounded() {
+    let (mut connection, mut peer) = server(server::Builder::new().max_pending(2)).await;
+    for stream in [1, 3, 5, 7] {
+        peer.request(stream, &CONNECT).await;
+    }
+    // All arrive in one turn, before the first is yielded.
+    let first = connection.accept().await.unwrap().unwrap();
+    let (second, reset) = tokio::join!(connection.accept(), peer.next_of(RST_STREAM));
+    assert_eq!((reset.stream, reset.number()), (5, ResetReason::Refused.code()));
+    first.refuse(Refusal::Denied);
+    second.unwrap().unwrap().refuse(Refusal::Denied);
+}
+
+#[tokio::test(start_paused = true)]
+async fn requests_taken_back_too_often_end_the_connection() {
+    let (connection, mut peer) = server(server::Builder::new().requests_taken_back(50, 10)).await;
+    let ended = hold_all(connection);
+    take_back(&mut peer, 1, 50).await;
+    // What one second earns, since the count does not know when the burst began.
+    take_back(&mut peer, 101, 11).await;
+    assert_eq!(goaway(&mut peer).await, ResetReason::EnhanceYourCalm);
+    assert_flood(ended.await.unwrap(), Flood::Requests);
+}
+
+#[tokio::test(start_paused = true)]
+async fn requests_taken_back_now_and_then_are_no_flood() {
+    let (connection, mut peer) = server(server::Builder::new().requests_taken_back(50, 10)).await;
+    let ended = hold_all(connection);
+    for round in 0..50 {
+        take_back(&mut peer, 1 + 20 * round, 10).await;
+        sleep(Duration::from_secs(1)).await;
+    }
+    peer.request(1001, &CONNECT).await;
+    assert_eq!(peer.next_of(HEADERS).await.stream, 1001);
+    assert!(!ended.is_finished());
+}
+
+#[tokio::test(start_paused = true)]
+async fn tunnels_of_a_flooded_connection_learn_why() {
+    let (mut connection, mut peer) = server(server::Builder::new().requests_taken_back(5, 1)).await;
+    peer.request(1, &CONNECT).await;
+    let mut tunnel = connection.accept().await.unwrap().unwrap().accept().unwrap();
+    let ended = hold_all(connection);
+    take_back(&mut peer, 3, 20).await;
+    let error = tunnel.split().0.data().await.unwrap().unwrap_err();
+    let TunnelError::Lost(cause) = error else { panic!("{error:?}") };
+    assert_flood(Some(cause), Flood::Requests);
+    assert_flood(ended.await.unwrap(), Flood::Requests);
+}
+
+#[tokio::test(start_paused = true)]
+async fn frames_that_serve_no_tunnel_end_the_connection() {
+    let ping: (u8, u8, u32, &[u8]) = (PING, 0, 0, &[7; 8]);
+    let settings: (u8, u8, u32, &[u8]) = (SETTINGS, 0, 0, &[]);
+    let priority: (u8, u8, u32, &[u8]) = (PRIORITY, 0, 1, &[0, 0, 0, 0, 16]);
+    let unknown: (u8, u8, u32, &[u8]) = (UNKNOWN, 0, 0, &[]);
+    let window: (u8, u8, u32, &[u8]) = (WINDOW_UPDATE, 0, 0, &[0, 0, 0, 1]);
+    for frame in [ping, settings, priority, unknown, window] {
+        let (connection, peer) = server(server::Builder::new().control_frames(100, 10)).await;
+        let ended = hold_all(connection);
+        let (mut read, mut write) = tokio::io::split(peer.into_io());
+        let drained = tokio::spawn(async move { tokio::io::copy(&mut read, &mut tokio::io::sink()).await });
+        let (kind, flags, stream, payload) = frame;
+        let flood = frames::encode(kind, flags, stream, payload).repeat(20);
+        for _ in 0..100 {
+            // Fails once the server has hung up.
+            if tokio::io::AsyncWriteExt::write_all(&mut write, &flood).await.is_err() {
+                break;
+            }
+        }
+        assert_flood(ended.await.unwrap(), Flood::ControlFrames);
+        drained.abort();
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn pings_now_and_then_are_answered() {
+    let (connection, mut peer) = server(server::Builder::new().control_frames(100, 10)).await;
+    let ended = hold_all(connection);
+    peer.request(1, &CONNECT).await;
+    for _ in 0..1000 {
+        peer.send(PING, 0, 0, &[7; 8]).await;
+        while !matches!(peer.next().await.unwrap(), frame if frame.kind == PING && frame.is_ack()) {}
+        advance(Duration::from_millis(100)).await;
+    }
+    assert!(!ended.is_finished());
+}
+
+#[tokio::test(start_paused = true)]
+async fn empty_frames_end_the_connection() {
+    let (connection, mut peer) = server(server::Builder::new()).await;
+    let ended = hold_all(connection);
+    peer.request(1, &CONNECT).await;
+    let empty: (u8, u8, u32, &[u8]) = (DATA, 0, 1, &[]);
+    peer.send_all(&[empty; 101]).await;
+    assert_eq!(goaway(&mut peer).await, ResetReason::EnhanceYourCalm);
+    assert_flood(ended.await.unwrap(), Flood::Http2);
+}
+
+// h2 counts the resets that a peer makes it send over the connection's life, which may be weeks.
+#[tokio::test(start_paused = true)]
+async fn errors_of_the_peer_do_not_add_up_for_ever() {
+    let (connection, mut peer) = server(server::Builder::new()).await;
+    let ended = hold_all(connection);
+    let invalid = [(":method", "CONNECT"), (":authority", "192.0.2.7:8080"), (":path", "/")];
+    for stream in (1..).step_by(2).take(1500) {
+        peer.request(stream, &invalid).await;
+        let reset = peer.next_of(RST_STREAM).await;
+        assert_eq!((reset.stream, reset.number()), (stream, ResetReason::Protocol.code()));
+    }
+    peer.request(3001, &CONNECT).await;
+    assert_eq!(peer.next_of(HEADERS).await.stream, 3001);
+    assert!(!ended.is_finished());
+}
+
+#[tokio::test(start_paused = true)]
+async fn connection_without_a_request_is_closed() {
+    let builder = server::Builder::new().first_request_timeout(Some(Duration::from_secs(3)));
+    let (connection, mut peer) = server(builder).await;
+    let ended = hold_all(connection);
+    assert_eq!(goaway(&mut peer).await, ResetReason::NoError);
+    assert!(ended.await.unwrap().is_none());
+}
+
+#[tokio::test(start_paused = true)]
+async fn connection_without_tunnels_is_drained() {
+    let builder = server::Builder::new()
+        .first_request_timeout(Some(Duration::from_secs(3)))
+        .idle_timeout(Some(Duration::from_secs(60)));
+    let (mut connection, mut peer) = server(builder).await;
+    peer.request(1, &CONNECT).await;
+    let tunnel = connection.accept().await.unwrap().unwrap().accept().unwrap();
+    let ended = hold_all(connection);
+    let (closed, mut peer) = {
+        let reading = tokio::spawn(async move { (goaway(&mut peer).await, peer) });
+        sleep(Duration::from_secs(1000)).await;
+        assert!(!reading.is_finished(), "a tunnel that is silent keeps its connection");
+        drop(tunnel);
+        reading.await.unwrap()
+    };
+    assert_eq!(closed, ResetReason::NoError);
+    while peer.next().await.is_some() {}
+    assert!(ended.await.unwrap().is_none());
+}
+
+#[tokio::test(start_paused = true)]
+async fn limits_of_time_can_be_switched_off() {
+    let builder = server::Builder::new().first_request_timeout(None).idle_timeout(None);
+    let (connection, mut peer) = server(builder).await;
+    let ended = hold_all(connection);
+    let answering = tokio::spawn(async move { while peer.next().await.is_some() {} });
+    sleep(Duration::from_secs(100_000)).await;
+    assert!(!ended.is_finished() && !answering.is_finished());
+}

@@ -92,8 +92,7 @@ async fn keepalive_can_be_tuned_and_switched_off() {
     assert_eq!(start.elapsed().as_secs(), 3);
 
     let (near, far) = duplex(PIPE);
-    let builder =
-        server::Builder::new().without_keepalive().first_request_timeout(None).idle_timeout(None);
+    let builder = server::Builder::new().without_keepalive().first_request_timeout(None).idle_timeout(None);
     let (server, _peer) = tokio::join!(builder.handshake(near), Peer::client(far));
     let mut server = server.unwrap();
     assert!(timeout(Duration::from_secs(3600), server.accept()).await.is_err());

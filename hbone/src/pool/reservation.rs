@@ -142,7 +142,7 @@ where
                     shared.unusable(&self.key, self.id);
                 }
             }
-            ConnectError::InvalidRequest => {}
+            ConnectError::InvalidRequest | ConnectError::OverBudget => {}
             ConnectError::Refused(_) | ConnectError::Reset(_) => self.note_answer(),
         }
     }

@@ -159,7 +159,7 @@ pub(super) fn now() -> std::time::Instant {
 
 impl<K, C: Service<K>> MeasureLoad for Arc<Pooled<K, C>> {
     fn load(&self) -> Load {
-        if self.suspect.load(Ordering::Relaxed) {
+        if self.suspect.load(Ordering::Relaxed) || self.send.is_saturated() {
             Load::Stalled
         } else if self.gauge.is_full() {
             Load::Busy

@@ -17,7 +17,6 @@ mod response;
 mod trace_parent;
 mod trace_state;
 
-pub(crate) use self::{random::random, receive_queue::ReceiveQueue};
 pub use self::{
     baggage::{Baggage, WorkloadKind},
     destination::{Destination, DestinationError, Host},
@@ -30,3 +29,4 @@ pub use self::{
     trace_parent::{TraceId, TraceParent, TraceParentError},
     trace_state::TraceState,
 };
+pub(crate) use self::{random::random, receive_queue::ReceiveQueue};

@@ -5,7 +5,7 @@ use std::{
     thread,
 };
 
-use mesh_identity::{ConfigError, IdentitySource, TlsConfigs};
+use mesh_identity::{ConfigError, IdentitySource, Revocation, TlsConfigs, TlsSettings};
 use rustls::crypto::CryptoProvider;
 use thiserror::Error;
 use tokio::sync::{Semaphore, oneshot, watch};
@@ -50,6 +50,7 @@ impl Proxy {
             provider: provider.clone(),
             settings: Settings::default(),
             observer: Arc::new(NoopObserver),
+            revocation: None,
         }
     }
 
@@ -110,6 +111,7 @@ pub struct ProxyBuilder {
     provider: CryptoProvider,
     settings: Settings,
     observer: Arc<dyn Observer>,
+    revocation: Option<Revocation>,
 }
 
 impl ProxyBuilder {
@@ -122,6 +124,13 @@ impl ProxyBuilder {
     /// Sets who sees what the proxy does. Default: nobody.
     pub fn observer(mut self, observer: Arc<dyn Observer>) -> Self {
         self.observer = observer;
+        self
+    }
+
+    /// Sets the revocation lists that peers are checked against: in each handshake, and open connections again, within
+    /// two seconds, when the lists change. Default: none.
+    pub fn revocation(mut self, revocation: Revocation) -> Self {
+        self.revocation = Some(revocation);
         self
     }
 
@@ -144,9 +153,19 @@ impl ProxyBuilder {
         let mut workers = Vec::with_capacity(queues.len());
         for (index, (handoffs, listeners_of_worker)) in queues.into_iter().zip(listeners.shares).enumerate() {
             // Each worker has configurations of its own, so that no lock is shared.
-            let configs = TlsConfigs::new(Arc::clone(&self.identities), &self.provider)?;
+            let tls_settings = match &self.revocation {
+                Some(revocation) => TlsSettings::default().revocation(revocation.clone()),
+                None => TlsSettings::default(),
+            };
+            let configs =
+                TlsConfigs::with_settings(Arc::clone(&self.identities), &self.provider, tls_settings)?;
             let bundles = self.identities.bundles();
-            let peers = Peers::new(self.provider.clone(), bundles, settings.max_connection_age);
+            let peers = Peers::new(
+                self.provider.clone(),
+                bundles,
+                self.revocation.clone(),
+                settings.max_connection_age,
+            );
             let tls = TlsContexts::new(configs, peers, settings.handshake_timeout);
             let context = WorkerContext {
                 index,

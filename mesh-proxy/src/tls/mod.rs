@@ -128,12 +128,16 @@ const RECHECK_INTERVAL: Duration = Duration::from_secs(2);
 impl TlsContexts {
     /// Contexts for identities of a throwaway authority.
     pub(crate) fn for_tests(identities: Arc<dyn mesh_identity::IdentitySource>) -> Self {
-        Self::with_max_age(identities, None)
+        Self::with(identities, None, None)
     }
 
-    fn with_max_age(identities: Arc<dyn mesh_identity::IdentitySource>, max_age: Option<Duration>) -> Self {
+    fn with(
+        identities: Arc<dyn mesh_identity::IdentitySource>,
+        revocation: Option<mesh_identity::Revocation>,
+        max_age: Option<Duration>,
+    ) -> Self {
         let provider = mesh_identity::testing::provider();
-        let peers = Peers::new(provider.as_ref().clone(), identities.bundles(), max_age);
+        let peers = Peers::new(provider.as_ref().clone(), identities.bundles(), revocation, max_age);
         let configs = TlsConfigs::new(identities, &provider).expect("a complete provider");
         Self::new(configs, peers, Duration::from_secs(10))
     }
@@ -141,7 +145,10 @@ impl TlsContexts {
 
 #[cfg(test)]
 mod tests {
-    use mesh_identity::{IdentitySource, IdentityStore, TrustBundles, testing::Authority};
+    use mesh_identity::{
+        IdentitySource, IdentityStore, Revocation, RevocationPolicy, TrustBundles, X509Svid,
+        testing::Authority,
+    };
     use tokio::{
         io::{AsyncReadExt, AsyncWriteExt},
         net::TcpListener,
@@ -159,8 +166,16 @@ mod tests {
     }
 
     async fn pair(authority: &Authority, max_age: Option<Duration>) -> Pair {
+        pair_with(authority, None, max_age).await
+    }
+
+    async fn pair_with(
+        authority: &Authority,
+        revocation: Option<Revocation>,
+        max_age: Option<Duration>,
+    ) -> Pair {
         let store = authority.store([CART]);
-        let tls = TlsContexts::with_max_age(Arc::new(store.clone()), max_age);
+        let tls = TlsContexts::with(Arc::new(store.clone()), revocation, max_age);
         let cart: SpiffeId = CART.parse().unwrap();
         let expected = ExpectedPeer::exact([cart.clone()]);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -219,6 +234,22 @@ mod tests {
         assert_eq!(tls.peers.len(), 2);
         drop((server, client));
         assert_eq!(tls.peers.len(), 0);
+    }
+
+    // identity#70, identity#72
+    #[tokio::test]
+    async fn a_revocation_ends_the_connections_of_whom_it_names_and_no_others() {
+        let authority = Authority::new("example.org");
+        let revocation = Revocation::new(RevocationPolicy::FAIL_OPEN);
+        let mut pair = pair_with(&authority, Some(revocation.clone()), None).await;
+        let list = |svid: &X509Svid| authority.revocation_list().revoke(&svid.chain()[0]).pem();
+        revocation.load(list(&authority.svid(CART)).as_bytes()).unwrap();
+        pair.tls.peers.recheck(pair.store.bundles()).await;
+        assert!(pair.is_open().await);
+        let cart = pair.store.try_svid(&CART.parse().unwrap()).unwrap();
+        revocation.load(list(&cart).as_bytes()).unwrap();
+        pair.tls.peers.recheck(pair.store.bundles()).await;
+        assert!(!pair.is_open().await);
     }
 
     // identity#75

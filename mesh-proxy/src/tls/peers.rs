@@ -1,7 +1,7 @@
-//! The peers of open connections, looked at again when roots change.
+//! The peers of open connections, looked at again when roots or revocation lists change.
 //!
-//! A connection outlives the certificates it was made with: it ends when the root that vouched for its peer is withdrawn,
-//! or at a configured age, not when a certificate is renewed or expires.
+//! A connection outlives the certificates it was made with: it ends when a certificate of its peer is revoked or the
+//! root that vouched for it is withdrawn, or at a configured age, not when a certificate is renewed or expires.
 
 use std::{
     collections::HashMap,
@@ -15,7 +15,7 @@ use std::{
 };
 
 use futures_util::task::AtomicWaker;
-use mesh_identity::{ExpectedPeer, PeerIdentity, PeerVerifier, Role, TrustBundles, VerifyError};
+use mesh_identity::{ExpectedPeer, PeerIdentity, PeerVerifier, Revocation, Role, TrustBundles, VerifyError};
 use rustls::{crypto::CryptoProvider, pki_types::CertificateDer};
 use thiserror::Error;
 use tokio::time::Instant;
@@ -27,6 +27,7 @@ pub(crate) struct Peers(Arc<Registry>);
 #[derive(Debug)]
 struct Registry {
     provider: CryptoProvider,
+    revocation: Option<Revocation>,
     max_age: Option<Duration>,
     table: Mutex<Table>,
 }
@@ -36,7 +37,9 @@ struct Table {
     open: HashMap<u64, Arc<Peer>>,
     next: u64,
     bundles: Arc<TrustBundles>,
-    /// Counts the changes of the bundles, from one.
+    /// Of the revocation lists.
+    generation: u64,
+    /// Counts the changes of either, from one.
     change: u64,
     changed: Option<Instant>,
 }
@@ -48,7 +51,7 @@ struct Peer {
     expected: ExpectedPeer,
     verified: SystemTime,
     since: Instant,
-    /// The change of bundles after which it was verified last.
+    /// The change after which it was verified last.
     change: AtomicU64,
     lost: OnceLock<PeerLost>,
     waker: AtomicWaker,
@@ -58,10 +61,12 @@ impl Peers {
     pub(crate) fn new(
         provider: CryptoProvider,
         bundles: Arc<TrustBundles>,
+        revocation: Option<Revocation>,
         max_age: Option<Duration>,
     ) -> Self {
-        let table = Table { open: HashMap::new(), next: 0, bundles, change: 1, changed: None };
-        Self(Arc::new(Registry { provider, max_age, table: Mutex::new(table) }))
+        let generation = revocation.as_ref().map_or(0, Revocation::generation);
+        let table = Table { open: HashMap::new(), next: 0, bundles, generation, change: 1, changed: None };
+        Self(Arc::new(Registry { provider, revocation, max_age, table: Mutex::new(table) }))
     }
 
     /// Watches over a peer that has been verified just now, for as long as the result lives.
@@ -92,17 +97,19 @@ impl Peers {
         PeerGuard { registry: Arc::clone(&self.0), id, peer }
     }
 
-    /// Ends connections whose peer `bundles` do not vouch for any more, and those that are too old.
+    /// Ends connections whose peer is revoked or not vouched for by `bundles` any more, and those that are too old.
     ///
-    /// Costs a look at each connection; one verification of a chain for each if the bundles changed.
+    /// Costs a look at each connection; one verification of a chain for each if bundles or lists changed.
     ///
     /// # Cancel safety
     ///
     /// Cancel safe: what was not looked at is next time.
     pub(crate) async fn recheck(&self, bundles: Arc<TrustBundles>) {
+        let generation = self.0.revocation.as_ref().map_or(0, Revocation::generation);
         let (peers, change) = {
             let mut table = self.0.lock();
-            if !Arc::ptr_eq(&table.bundles, &bundles) {
+            if !Arc::ptr_eq(&table.bundles, &bundles) || table.generation != generation {
+                table.generation = generation;
                 table.bundles = Arc::clone(&bundles);
                 table.change += 1;
                 table.changed = Some(Instant::now());
@@ -114,7 +121,7 @@ impl Peers {
                 if let Some(limit) = self.0.max_age.filter(|limit| peer.since.elapsed() >= *limit) {
                     peer.lose(PeerLost::Age { limit });
                 } else if peer.change.swap(change, Ordering::Relaxed) != change
-                    && let Err(error) = peer.verify(&self.0.provider, &bundles)
+                    && let Err(error) = peer.verify(&self.0, &bundles)
                 {
                     peer.lose(PeerLost::Distrusted(Arc::new(error)));
                 }
@@ -138,9 +145,13 @@ impl Registry {
 
 impl Peer {
     /// Checks the chain as at the time of the handshake: that a certificate has ended since ends no connection.
-    fn verify(&self, provider: &CryptoProvider, bundles: &Arc<TrustBundles>) -> Result<(), VerifyError> {
+    fn verify(&self, registry: &Registry, bundles: &Arc<TrustBundles>) -> Result<(), VerifyError> {
         let Some((leaf, intermediates)) = self.chain.split_first() else { return Ok(()) };
-        let verifier = PeerVerifier::new(provider, Arc::clone(bundles), self.expected.clone());
+        let verifier = PeerVerifier::new(&registry.provider, Arc::clone(bundles), self.expected.clone());
+        let verifier = match &registry.revocation {
+            Some(revocation) => verifier.revocation(revocation.clone()),
+            None => verifier,
+        };
         verifier.verify(leaf, intermediates, self.role, self.verified).map(drop)
     }
 
@@ -185,7 +196,7 @@ pub(crate) enum PeerLost {
     /// It is older than connections may be.
     #[error("connection is older than {limit:?}")]
     Age { limit: Duration },
-    /// The roots that vouched for the peer have been withdrawn.
+    /// A certificate of the peer is revoked, or the root that vouched for it withdrawn.
     #[error("peer is no longer trusted")]
     Distrusted(#[source] Arc<VerifyError>),
 }

@@ -102,6 +102,8 @@ pub enum TrustBundleError {
 #[derive(Clone, Debug, Default)]
 pub struct TrustBundles {
     bundles: BTreeMap<TrustDomain, TrustBundle>,
+    /// From another name to the trust domain whose bundle counts.
+    aliases: BTreeMap<TrustDomain, TrustDomain>,
     any: Option<Arc<TrustBundle>>,
 }
 
@@ -109,24 +111,45 @@ impl TrustBundles {
     /// Bundles of different trust domains; those of one trust domain are united.
     pub fn new(bundles: impl IntoIterator<Item = TrustBundle>) -> Self {
         let mut all = Self::default();
-        for bundle in bundles {
-            match all.bundles.get_mut(&bundle.trust_domain) {
-                Some(present) => present.merge(bundle),
-                None => _ = all.bundles.insert(bundle.trust_domain.clone(), bundle),
-            }
-        }
+        bundles.into_iter().for_each(|bundle| all.add(bundle));
         all
+    }
+
+    /// Adds a bundle, as of a federated trust domain; it is united with what its trust domain has.
+    pub fn add(&mut self, bundle: TrustBundle) {
+        match self.bundles.get_mut(&bundle.trust_domain) {
+            Some(present) => present.merge(bundle),
+            None => _ = self.bundles.insert(bundle.trust_domain.clone(), bundle),
+        }
+    }
+
+    /// Makes `alias` another name of `trust_domain`, whose roots then vouch for ids of both: what a mesh has while it is
+    /// renamed. A bundle that `alias` has of its own takes precedence, whenever it is added. An alias of an alias leads
+    /// nowhere.
+    ///
+    /// An alias alone admits nobody: whom to expect is said by [`ExpectedPeer`](crate::ExpectedPeer).
+    #[must_use]
+    pub fn alias(mut self, alias: TrustDomain, trust_domain: &TrustDomain) -> Self {
+        self.aliases.insert(alias, trust_domain.clone());
+        self
     }
 
     /// One bundle that vouches for every trust domain, which only the development CA may have.
     #[cfg(feature = "dev-ca")]
     pub(crate) fn for_any_trust_domain(bundle: TrustBundle) -> Self {
-        Self { bundles: BTreeMap::new(), any: Some(Arc::new(bundle)) }
+        Self { any: Some(Arc::new(bundle)), ..Self::default() }
     }
 
     /// The bundle that vouches for ids of `trust_domain`.
     pub fn get(&self, trust_domain: &TrustDomain) -> Option<&TrustBundle> {
-        self.bundles.get(trust_domain).or(self.any.as_deref())
+        let own = self.bundles.get(trust_domain);
+        let aliased = || self.bundles.get(self.aliases.get(trust_domain)?);
+        own.or_else(aliased).or(self.any.as_deref())
+    }
+
+    /// The other names of trust domains, each with the one whose bundle counts.
+    pub fn aliases(&self) -> impl Iterator<Item = (&TrustDomain, &TrustDomain)> {
+        self.aliases.iter()
     }
 
     /// All bundles, ordered by trust domain.
@@ -168,6 +191,23 @@ mod tests {
         assert_eq!(united.iter().count(), 1);
         assert_eq!(united.get(&domain("example.org")).unwrap().certificates(), [old.root(), new.root()]);
         assert!(united.get(&domain("other.example.org")).is_none());
+    }
+
+    // identity#20, identity#21
+    #[test]
+    fn an_alias_has_the_bundle_of_what_it_names_unless_it_has_its_own() {
+        let (ours, theirs) = (Authority::new("example.org"), Authority::new("old.example.org"));
+        let (name, old) = (domain("example.org"), domain("old.example.org"));
+        let mut bundles = TrustBundles::new([ours.bundle()]).alias(old.clone(), &name);
+        assert_eq!(bundles.get(&old).unwrap().certificates(), [ours.root()]);
+        assert_eq!(bundles.aliases().collect::<Vec<_>>(), [(&old, &name)]);
+        bundles.add(theirs.bundle());
+        assert_eq!(bundles.get(&old).unwrap().certificates(), [theirs.root()]);
+        assert_eq!(bundles.get(&name).unwrap().certificates(), [ours.root()]);
+        let chained = TrustBundles::new([ours.bundle()])
+            .alias(old.clone(), &name)
+            .alias(domain("older.example.org"), &old);
+        assert!(chained.get(&domain("older.example.org")).is_none());
     }
 
     #[test]

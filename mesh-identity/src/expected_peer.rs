@@ -1,6 +1,11 @@
 //! Whom a connection may be with.
 
-use std::{fmt, sync::Arc};
+use std::{
+    fmt,
+    hash::{Hash, Hasher},
+    ptr,
+    sync::Arc,
+};
 
 use crate::{SpiffeId, TrustDomain};
 
@@ -20,11 +25,18 @@ use crate::{SpiffeId, TrustDomain};
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct ExpectedPeer(Rule);
 
-/// Sorted and without repetition.
+/// Sets are sorted and without repetition.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum Rule {
     Ids(Arc<[SpiffeId]>),
+    Predicate(Arc<Predicate>),
     TrustDomains(Arc<[TrustDomain]>),
+}
+
+/// Equal to itself only: two functions cannot be compared.
+struct Predicate {
+    description: Box<str>,
+    matches: Box<dyn Fn(&SpiffeId) -> bool + Send + Sync>,
 }
 
 impl ExpectedPeer {
@@ -44,10 +56,34 @@ impl ExpectedPeer {
         Self(Rule::TrustDomains(distinct(trust_domains)))
     }
 
-    /// Whether `id` is such a peer. Takes time logarithmic in the size of the set.
+    /// Any id of which `matches` holds, which errors and logs call `description`. It is called in handshakes, on threads
+    /// that serve traffic, and must not block.
+    ///
+    /// Two values made this way differ, even from the same function: clone one to share connections and configurations.
+    ///
+    /// ```
+    /// use mesh_identity::{ExpectedPeer, SpiffeId};
+    ///
+    /// let shop = ExpectedPeer::matching("the namespace shop", |id: &SpiffeId| {
+    ///     id.trust_domain().as_str() == "example.org"
+    ///         && id.service_account().is_some_and(|account| account.namespace == "shop")
+    /// });
+    /// assert!(shop.matches(&"spiffe://example.org/ns/shop/sa/cart".parse()?));
+    /// # Ok::<(), mesh_identity::SpiffeIdError>(())
+    /// ```
+    pub fn matching(
+        description: impl Into<Box<str>>,
+        matches: impl Fn(&SpiffeId) -> bool + Send + Sync + 'static,
+    ) -> Self {
+        let predicate = Predicate { description: description.into(), matches: Box::new(matches) };
+        Self(Rule::Predicate(Arc::new(predicate)))
+    }
+
+    /// Whether `id` is such a peer. Takes time logarithmic in the size of a set.
     pub fn matches(&self, id: &SpiffeId) -> bool {
         match &self.0 {
             Rule::Ids(ids) => ids.binary_search(id).is_ok(),
+            Rule::Predicate(predicate) => (predicate.matches)(id),
             Rule::TrustDomains(domains) => domains.binary_search(id.trust_domain()).is_ok(),
         }
     }
@@ -58,12 +94,33 @@ impl fmt::Display for ExpectedPeer {
         match &self.0 {
             Rule::Ids(ids) if ids.is_empty() => f.write_str("no peer"),
             Rule::Ids(ids) => list(f, ids),
+            Rule::Predicate(predicate) => f.write_str(&predicate.description),
             Rule::TrustDomains(domains) if domains.is_empty() => f.write_str("no peer"),
             Rule::TrustDomains(domains) => {
                 f.write_str("any identity of ")?;
                 list(f, domains)
             }
         }
+    }
+}
+
+impl PartialEq for Predicate {
+    fn eq(&self, other: &Self) -> bool {
+        ptr::eq(self, other)
+    }
+}
+
+impl Eq for Predicate {}
+
+impl Hash for Predicate {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        ptr::hash(self, state);
+    }
+}
+
+impl fmt::Debug for Predicate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Predicate").field(&self.description).finish()
     }
 }
 
@@ -113,6 +170,19 @@ mod tests {
             assert!(!nobody.matches(&a));
             assert_eq!(nobody.to_string(), "no peer");
         }
+    }
+
+    #[test]
+    fn a_predicate_is_equal_to_its_clones_only() {
+        let make = || ExpectedPeer::matching("batch jobs", |id| id.path().starts_with("/batch/"));
+        let (one, other) = (make(), make());
+        let hasher = RandomState::new();
+        assert_eq!(one, one.clone());
+        assert_eq!(hasher.hash_one(&one), hasher.hash_one(one.clone()));
+        assert_ne!(one, other);
+        assert!(one.matches(&id("spiffe://example.org/batch/7")));
+        assert!(!one.matches(&id("spiffe://example.org/a")));
+        assert_eq!(one.to_string(), "batch jobs");
     }
 
     // identity#20

@@ -11,13 +11,16 @@ use rustls::{
     pki_types::{CertificateDer, PrivatePkcs8KeyDer},
 };
 
+use zeroize::Zeroizing;
+
 use crate::{SvidError, X509Svid};
 
-/// An SVID as PEM text with its private key, for programs that take files.
+/// An SVID as PEM text with its private key, for programs that take files. The key is overwritten when the value is
+/// dropped.
 #[derive(Clone)]
 pub struct PemSvid {
     chain: String,
-    key: String,
+    key: Zeroizing<String>,
 }
 
 impl PemSvid {
@@ -71,7 +74,7 @@ impl Issued {
     pub(crate) fn pem(&self) -> PemSvid {
         PemSvid {
             chain: self.certificates.iter().map(Certificate::pem).collect(),
-            key: self.key.serialize_pem(),
+            key: Zeroizing::new(self.key.serialize_pem()),
         }
     }
 }

@@ -62,6 +62,8 @@
 //! | `istio-ca` | `IstioCa`: certificates from Istio's certificate API, with keys made here by aws-lc-rs |
 //! | `workload-api` | `WorkloadApi` and `DelegatedIdentity`: identities pushed by a SPIFFE agent |
 //! | `manager` | certificates obtained from an authority and kept current, on tokio |
+//! | `files` | identities, roots and revocation lists from files, read again when they change (tokio) |
+//! | `spiffe-bundle` | trust bundles in the SPIFFE format, a JWK set |
 //! | `dev-ca` | an authority for development whose private key is public |
 //! | `testing` | throwaway authorities for tests, exempt from semver |
 //!
@@ -85,6 +87,8 @@ mod crl;
 #[cfg(feature = "dev-ca")]
 mod dev_ca;
 mod expected_peer;
+#[cfg(feature = "files")]
+mod files;
 #[cfg(all(any(fuzzing, test), feature = "istio-ca", feature = "testing", feature = "workload-api"))]
 #[doc(hidden)]
 pub mod fuzzing;
@@ -110,6 +114,8 @@ mod service_account;
 mod signed;
 #[cfg(feature = "rustls")]
 mod source;
+#[cfg(feature = "spiffe-bundle")]
+mod spiffe_bundle;
 mod spiffe_id;
 #[cfg(feature = "rustls")]
 mod status;
@@ -135,6 +141,8 @@ pub use ca::{
 #[cfg(feature = "dev-ca")]
 pub use dev_ca::DevCa;
 pub use expected_peer::ExpectedPeer;
+#[cfg(feature = "files")]
+pub use files::{CredentialFiles, FileError, FileSource, FileStatus, FileWatch, RevocationFile};
 #[cfg(feature = "__grpc")]
 pub use grpc::{ChannelError, DialError};
 #[cfg(feature = "istio-ca")]
@@ -147,6 +155,8 @@ pub use manager::{
     RotationMetrics, RotationSettings, TooManyIdentities,
 };
 pub use service_account::ServiceAccount;
+#[cfg(feature = "spiffe-bundle")]
+pub use spiffe_bundle::{SpiffeBundle, SpiffeBundleError};
 pub use spiffe_id::{SpiffeId, SpiffeIdError};
 pub use trust_domain::{TrustDomain, TrustDomainError};
 #[cfg(feature = "rustls")]

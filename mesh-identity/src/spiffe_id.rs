@@ -49,8 +49,9 @@ impl SpiffeId {
     ) -> Result<Self, SpiffeIdError> {
         // Checked one by one: a slash within a part must not shift the others.
         TrustDomain::check(trust_domain)?;
-        check_segment(namespace)?;
-        check_segment(name)?;
+        let before_namespace = SCHEME.len() + trust_domain.len() + "/ns/".len();
+        check_segment(namespace, before_namespace)?;
+        check_segment(name, before_namespace + namespace.len() + "/sa/".len())?;
         Self::parse(format!("{SCHEME}{trust_domain}/ns/{namespace}/sa/{name}"))
     }
 
@@ -159,17 +160,27 @@ impl fmt::Debug for SpiffeId {
 #[non_exhaustive]
 pub enum SpiffeIdError {
     /// A path segment has a character outside `A-Z a-z 0-9 . - _`: a query, a fragment, percent-encoding.
-    #[error("spiffe id path has the character {character:?}, allowed are A-Z a-z 0-9 . - _")]
+    #[error(
+        "spiffe id path has the character {character:?} at byte {position}, allowed are A-Z a-z 0-9 . - _"
+    )]
     Character {
         /// The first such character.
         character: char,
+        /// Where it begins in the id, in bytes from zero.
+        position: usize,
     },
     /// A path segment is `.` or `..`.
-    #[error("spiffe id path has a relative segment")]
-    DotSegment,
+    #[error("spiffe id path has a relative segment at byte {position}")]
+    DotSegment {
+        /// Where it begins in the id, in bytes from zero.
+        position: usize,
+    },
     /// A path segment is empty: two slashes in a row, or an empty part of a service account.
-    #[error("spiffe id path has an empty segment")]
-    EmptySegment,
+    #[error("spiffe id path has an empty segment at byte {position}")]
+    EmptySegment {
+        /// Where it would begin in the id, in bytes from zero.
+        position: usize,
+    },
     /// Does not start with `spiffe://`, in lower case.
     #[error("spiffe id does not start with {SCHEME}")]
     Scheme,
@@ -200,19 +211,24 @@ fn check(text: &str) -> Result<&str, SpiffeIdError> {
     if path.is_empty() || path.ends_with('/') {
         return Err(SpiffeIdError::TrailingSlash);
     }
-    path.split('/').try_for_each(check_segment)?;
+    let mut position = SCHEME.len() + trust_domain.len() + 1;
+    for segment in path.split('/') {
+        check_segment(segment, position)?;
+        position += segment.len() + 1;
+    }
     Ok(trust_domain)
 }
 
-fn check_segment(segment: &str) -> Result<(), SpiffeIdError> {
+/// Checks a segment that begins at byte `position` of its id.
+fn check_segment(segment: &str, position: usize) -> Result<(), SpiffeIdError> {
     match segment {
-        "" => return Err(SpiffeIdError::EmptySegment),
-        "." | ".." => return Err(SpiffeIdError::DotSegment),
+        "" => return Err(SpiffeIdError::EmptySegment { position }),
+        "." | ".." => return Err(SpiffeIdError::DotSegment { position }),
         _ => {}
     }
     let allowed = |c: &char| matches!(c, 'A'..='Z' | 'a'..='z' | '0'..='9' | '.' | '-' | '_');
-    match segment.chars().find(|c| !allowed(c)) {
-        Some(character) => Err(SpiffeIdError::Character { character }),
+    match segment.char_indices().find(|(_, c)| !allowed(c)) {
+        Some((offset, character)) => Err(SpiffeIdError::Character { character, position: position + offset }),
         None => Ok(()),
     }
 }
@@ -244,8 +260,10 @@ mod tests {
     // identity#2, identity#3
     #[test]
     fn refuses_what_the_grammar_does_not_name() {
-        let character = |character| SpiffeIdError::Character { character };
-        let domain = |character| SpiffeIdError::TrustDomain(TrustDomainError::Character { character });
+        let character = |character, position| SpiffeIdError::Character { character, position };
+        let domain = |character, position| {
+            SpiffeIdError::TrustDomain(TrustDomainError::Character { character, position })
+        };
         for (text, error) in [
             ("", SpiffeIdError::Scheme),
             ("example.org/ns/a/sa/b", SpiffeIdError::Scheme),
@@ -254,21 +272,21 @@ mod tests {
             ("spiffe:/example.org/a", SpiffeIdError::Scheme),
             ("spiffe://", SpiffeIdError::TrustDomain(TrustDomainError::Empty)),
             ("spiffe:///ns/a/sa/b", SpiffeIdError::TrustDomain(TrustDomainError::Empty)),
-            ("spiffe://Example.org/a", domain('E')),
-            ("spiffe://example.org:8443/a", domain(':')),
-            ("spiffe://user@example.org/a", domain('@')),
-            ("spiffe://example.org?q", domain('?')),
-            ("spiffe://example.org/a?q", character('?')),
-            ("spiffe://example.org/a#f", character('#')),
-            ("spiffe://example.org/a%20b", character('%')),
-            ("spiffe://example.org/a\0b", character('\0')),
-            ("spiffe://example.org/a b", character(' ')),
+            ("spiffe://Example.org/a", domain('E', 0)),
+            ("spiffe://example.org:8443/a", domain(':', 11)),
+            ("spiffe://user@example.org/a", domain('@', 4)),
+            ("spiffe://example.org?q", domain('?', 11)),
+            ("spiffe://example.org/a?q", character('?', 22)),
+            ("spiffe://example.org/a#f", character('#', 22)),
+            ("spiffe://example.org/a%20b", character('%', 22)),
+            ("spiffe://example.org/a\0b", character('\0', 22)),
+            ("spiffe://example.org/a b", character(' ', 22)),
             ("spiffe://example.org/", SpiffeIdError::TrailingSlash),
             ("spiffe://example.org/a/", SpiffeIdError::TrailingSlash),
-            ("spiffe://example.org//a", SpiffeIdError::EmptySegment),
-            ("spiffe://example.org/a//b", SpiffeIdError::EmptySegment),
-            ("spiffe://example.org/./a", SpiffeIdError::DotSegment),
-            ("spiffe://example.org/a/..", SpiffeIdError::DotSegment),
+            ("spiffe://example.org//a", SpiffeIdError::EmptySegment { position: 21 }),
+            ("spiffe://example.org/a//b", SpiffeIdError::EmptySegment { position: 23 }),
+            ("spiffe://example.org/./a", SpiffeIdError::DotSegment { position: 21 }),
+            ("spiffe://example.org/a/..", SpiffeIdError::DotSegment { position: 23 }),
         ] {
             assert_eq!(parse(text).unwrap_err(), error, "{text:?}");
             assert_eq!(SpiffeId::try_from(text.to_owned()).unwrap_err(), error, "{text:?}");
@@ -315,13 +333,13 @@ mod tests {
         assert_eq!(make("example.org", "a", "b").unwrap(), parse("spiffe://example.org/ns/a/sa/b").unwrap());
         assert_eq!(
             make("example.org", "a/sa/b", "c").unwrap_err(),
-            SpiffeIdError::Character { character: '/' }
+            SpiffeIdError::Character { character: '/', position: 25 }
         );
-        assert_eq!(make("example.org", "a", "").unwrap_err(), SpiffeIdError::EmptySegment);
-        assert_eq!(make("example.org", "..", "b").unwrap_err(), SpiffeIdError::DotSegment);
+        assert_eq!(make("example.org", "a", "").unwrap_err(), SpiffeIdError::EmptySegment { position: 29 });
+        assert_eq!(make("example.org", "..", "b").unwrap_err(), SpiffeIdError::DotSegment { position: 24 });
         assert_eq!(
             make("example.org/x", "a", "b").unwrap_err(),
-            SpiffeIdError::TrustDomain(TrustDomainError::Character { character: '/' })
+            SpiffeIdError::TrustDomain(TrustDomainError::Character { character: '/', position: 11 })
         );
     }
 

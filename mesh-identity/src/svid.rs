@@ -9,15 +9,16 @@ use rustls::{
 };
 
 use crate::{
-    LeafError, SpiffeId,
+    ChainCertificate, LeafError, Place, SpiffeId,
     leaf::{Leaf, parse_certificate},
+    signed::Signed,
 };
 
 /// An X.509-SVID: what a workload proves its identity with.
 ///
-/// A value obeys the leaf rules of the X.509-SVID standard, and its private key belongs to its leaf
-/// certificate. Whether it is in date, and who trusts its issuer, is for the peer to say. The private key has
-/// no way out and is not printed.
+/// A value obeys the leaf rules of the X.509-SVID standard, its private key belongs to its leaf
+/// certificate, and each certificate of its chain was issued by the next. Whether it is in date, and who trusts its issuer, is for the peer to say. The private key has
+/// no way out and is not printed; it lives in the memory of the cryptography provider, which overwrites it at the end.
 pub struct X509Svid {
     id: SpiffeId,
     serial: String,
@@ -34,8 +35,8 @@ impl X509Svid {
     ///
     /// # Errors
     ///
-    /// If the leaf is not one, an intermediate cannot be read, `provider` cannot use the key, or the key is
-    /// not the leaf's.
+    /// If the leaf is not one, an intermediate cannot be read or did not issue the certificate before it, `provider`
+    /// cannot use the key, or the key is not the leaf's.
     pub fn from_der(
         chain: impl IntoIterator<Item = CertificateDer<'static>>,
         key: PrivatePkcs8KeyDer<'static>,
@@ -43,14 +44,21 @@ impl X509Svid {
     ) -> Result<Self, SvidError> {
         let mut chain = chain.into_iter();
         let leaf = chain.next().ok_or(SvidError::NoCertificate)?;
+        let facts = Leaf::parse(&leaf)?;
         let mut sent = vec![leaf.clone()];
         for (index, certificate) in chain.enumerate() {
             let parsed = parse_certificate(&certificate).ok_or(SvidError::Intermediate { index })?;
-            if parsed.subject().as_raw() != parsed.issuer().as_raw() {
-                sent.push(certificate);
+            if parsed.subject().as_raw() == parsed.issuer().as_raw() {
+                continue;
             }
+            let signed = sent.last().and_then(|previous| Signed::parse(previous));
+            let algorithms = &provider.signature_verification_algorithms;
+            if !signed.is_some_and(|signed| signed.is_by(parsed.public_key().raw, algorithms)) {
+                let certificate = Box::new(ChainCertificate::new(Place::Intermediate(index), &certificate));
+                return Err(SvidError::Order { certificate });
+            }
+            sent.push(certificate);
         }
-        let facts = Leaf::parse(&leaf)?;
         let key = provider.key_provider.load_private_key(key.into()).map_err(SvidError::Key)?;
         let key = CertifiedKey::new(sent, key);
         key.keys_match().map_err(SvidError::KeyMismatch)?;
@@ -148,4 +156,11 @@ pub enum SvidError {
     /// The chain is empty.
     #[error("certificate chain is empty")]
     NoCertificate,
+    /// A certificate after the leaf did not issue the one before it: the chain is out of order, has a gap, or has a
+    /// certificate that does not belong to it.
+    #[error("{certificate} did not issue the certificate before it")]
+    Order {
+        /// Which.
+        certificate: Box<ChainCertificate>,
+    },
 }

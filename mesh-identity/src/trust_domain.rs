@@ -26,8 +26,8 @@ impl TrustDomain {
             return Err(TrustDomainError::TooLong { length: name.len() });
         }
         let allowed = |c: &char| matches!(c, 'a'..='z' | '0'..='9' | '.' | '-' | '_');
-        match name.chars().find(|c| !allowed(c)) {
-            Some(character) => Err(TrustDomainError::Character { character }),
+        match name.char_indices().find(|(_, c)| !allowed(c)) {
+            Some((position, character)) => Err(TrustDomainError::Character { character, position }),
             None => Ok(()),
         }
     }
@@ -88,10 +88,12 @@ impl fmt::Debug for TrustDomain {
 #[non_exhaustive]
 pub enum TrustDomainError {
     /// A character outside `a-z 0-9 . - _`: upper case, a port, user information, percent-encoding.
-    #[error("trust domain has the character {character:?}, allowed are a-z 0-9 . - _")]
+    #[error("trust domain has the character {character:?} at byte {position}, allowed are a-z 0-9 . - _")]
     Character {
         /// The first such character.
         character: char,
+        /// Where it begins in the trust domain, in bytes from zero.
+        position: usize,
     },
     /// No character at all.
     #[error("trust domain is empty")]
@@ -119,16 +121,16 @@ mod tests {
     // identity#4
     #[test]
     fn refuses_what_the_grammar_does_not_name() {
-        let character = |character| TrustDomainError::Character { character };
+        let character = |character, position| TrustDomainError::Character { character, position };
         for (name, error) in [
             ("", TrustDomainError::Empty),
-            ("Example.org", character('E')),
-            ("example.org:443", character(':')),
-            ("user@example.org", character('@')),
-            ("example%2eorg", character('%')),
-            ("example.org/", character('/')),
-            ("b\u{fc}cher.example.org", character('\u{fc}')),
-            ("nul\0", character('\0')),
+            ("Example.org", character('E', 0)),
+            ("example.org:443", character(':', 11)),
+            ("user@example.org", character('@', 4)),
+            ("example%2eorg", character('%', 7)),
+            ("example.org/", character('/', 11)),
+            ("b\u{fc}cher.example.org", character('\u{fc}', 1)),
+            ("nul\0", character('\0', 3)),
         ] {
             assert_eq!(name.parse::<TrustDomain>().unwrap_err(), error, "{name:?}");
             assert_eq!(TrustDomain::try_from(name.to_owned()).unwrap_err(), error, "{name:?}");

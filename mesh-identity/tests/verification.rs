@@ -44,11 +44,14 @@ fn a_leaf_that_is_no_svid_names_the_broken_rule() {
         (leaf().uris(["https://example.org/a"]), LeafError::Id(SpiffeIdError::Scheme)),
         (
             leaf().uris(["spiffe://example.org/ns/shop\0/sa/cart"]),
-            LeafError::Id(SpiffeIdError::Character { character: '\0' }),
+            LeafError::Id(SpiffeIdError::Character { character: '\0', position: 28 }),
         ),
         (
             leaf().uris(["spiffe://Example.org/a"]),
-            LeafError::Id(SpiffeIdError::TrustDomain(TrustDomainError::Character { character: 'E' })),
+            LeafError::Id(SpiffeIdError::TrustDomain(TrustDomainError::Character {
+                character: 'E',
+                position: 0,
+            })),
         ),
         (
             leaf().uris(["spiffe://example.org"]),

@@ -26,19 +26,19 @@ impl Credentials {
         }
     }
 
-    fn key(&self) -> Option<Arc<CertifiedKey>> {
+    fn key(&self, server_name: Option<&str>) -> Option<Arc<CertifiedKey>> {
         match self {
             Self::Fixed { svid, .. } => Some(Arc::clone(svid.certified_key())),
             Self::Live { source, selector } => {
-                source.try_svid(selector.id()).map(|svid| Arc::clone(svid.certified_key()))
+                source.try_svid(selector.id(server_name)?).map(|svid| Arc::clone(svid.certified_key()))
             }
         }
     }
 }
 
 impl ResolvesServerCert for Credentials {
-    fn resolve(&self, _client_hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        self.key()
+    fn resolve(&self, client_hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        self.key(client_hello.server_name())
     }
 }
 
@@ -48,7 +48,7 @@ impl ResolvesClientCert for Credentials {
         _root_hint_subjects: &[&[u8]],
         _schemes: &[SignatureScheme],
     ) -> Option<Arc<CertifiedKey>> {
-        self.key()
+        self.key(None)
     }
 
     fn has_certs(&self) -> bool {

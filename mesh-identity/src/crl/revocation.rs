@@ -10,9 +10,10 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
+use rustls::crypto::CryptoProvider;
 
 use super::{RevocationListError, RevocationLists, RevocationPolicy};
-use crate::Role;
+use crate::{ExpectedPeer, PeerVerifier, Role, TrustBundles, VerifyError, X509Svid};
 
 /// Revocation lists that are replaced while verifiers use them, with the policy for what they leave open, and counters
 /// of what came of it.
@@ -133,6 +134,24 @@ impl Revocation {
             stale_allowed: read(&counters.stale_allowed),
             unknown_allowed: read(&counters.unknown_allowed),
         }
+    }
+
+    /// Whether a list names a certificate of an identity of our own, which peers that have the list will refuse: the error
+    /// they will have. `None` too if no path to a root is found, which peers will refuse for that.
+    pub fn revokes(
+        &self,
+        svid: &X509Svid,
+        bundles: &Arc<TrustBundles>,
+        provider: &CryptoProvider,
+        now: SystemTime,
+    ) -> Option<VerifyError> {
+        let expected = ExpectedPeer::exact([svid.id().clone()]);
+        let verifier = PeerVerifier::new(provider, Arc::clone(bundles), expected).revocation(self.clone());
+        let (leaf, intermediates) = svid.chain().split_first()?;
+        [Role::Client, Role::Server].into_iter().find_map(|role| {
+            let error = verifier.verify(leaf, intermediates, role, now).err()?;
+            matches!(error, VerifyError::Revoked { .. }).then_some(error)
+        })
     }
 
     pub(crate) fn with_lists<T>(&self, read: impl FnOnce(&RevocationLists) -> T) -> T {

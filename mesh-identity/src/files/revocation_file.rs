@@ -1,0 +1,78 @@
+//! Revocation lists from a file.
+
+use std::{
+    convert::Infallible,
+    path::{Path, PathBuf},
+};
+
+use super::{FileWatch, read::read};
+use crate::Revocation;
+
+/// Keeps revocation lists as a file says: PEM with any number of lists, or one in DER.
+///
+/// The file may be missing, broken or unreadable, at the start or later: the lists before stay, the failure shows in the
+/// [status](Revocation::status), and the next good file is taken. What peers are refused meanwhile is for the
+/// [policy](crate::RevocationPolicy).
+#[derive(Debug)]
+pub struct RevocationFile {
+    path: PathBuf,
+    revocation: Revocation,
+}
+
+impl RevocationFile {
+    /// Reads the file for the first time, which blocks for as long as that takes.
+    pub fn open(path: impl Into<PathBuf>, revocation: Revocation) -> Self {
+        let file = Self { path: path.into(), revocation };
+        file.reload();
+        file
+    }
+
+    /// What it keeps.
+    pub fn revocation(&self) -> &Revocation {
+        &self.revocation
+    }
+
+    /// Reads the file now, which blocks for as long as that takes. Whether it was taken.
+    pub fn reload(&self) -> bool {
+        load(&self.path, &self.revocation)
+    }
+
+    /// Reads the file whenever it changes, for as long as it is polled: within two seconds.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future stops it.
+    pub async fn follow(&self) -> Infallible {
+        self.follow_with(FileWatch::new([])).await
+    }
+
+    /// The same with a watch of other timing. What it was made to watch is not looked at.
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`follow`](Self::follow).
+    pub async fn follow_with(&self, watch: FileWatch) -> Infallible {
+        let mut watch = watch.watching([self.path.clone()]);
+        // It may have changed since it was opened.
+        watch.read_again();
+        loop {
+            watch.changed().await;
+            let (path, revocation) = (self.path.clone(), self.revocation.clone());
+            // A panic while reading would be a bug, and cost this one reading.
+            _ = tokio::task::spawn_blocking(move || load(&path, &revocation)).await;
+        }
+    }
+}
+
+fn load(path: &Path, revocation: &Revocation) -> bool {
+    match read(path, LIMIT) {
+        Ok(bytes) => revocation.load(&bytes).is_ok(),
+        Err(error) => {
+            revocation.failed(&error);
+            false
+        }
+    }
+}
+
+/// Bytes of a file: about a million revoked certificates.
+const LIMIT: u64 = 64 * 1024 * 1024;

@@ -1,6 +1,6 @@
 //! Certificates that peers might send, good and bad, and what comes of each: `tests/certificates/manifest`.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
+#![expect(clippy::indexing_slicing, clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
 use std::{
     fs,

@@ -17,7 +17,7 @@ use std::{
 };
 
 use hbone::{
-    ConnectError, ResetReason, Side,
+    ConnectError, ResetReason, Side, client,
     pool::{Builder, DialError, Pool, PoolError, PoolStatus, Sharing},
     server,
 };
@@ -27,7 +27,7 @@ use support::{
     request,
 };
 use tokio::{
-    io::AsyncWriteExt,
+    io::{AsyncReadExt, AsyncWriteExt},
     time::{Instant, sleep},
 };
 use world::{Dialer, Key, World};
@@ -353,6 +353,25 @@ async fn busy_connection_gets_a_sibling_without_being_full() {
     assert!(!beside.is_finished(), "on the busy one");
     first.next_of(HEADERS).await;
     assert_eq!(world.dials(), 2);
+}
+
+// hbone#20: what stalled readers hold is the connection's, and new tunnels go elsewhere until it is taken.
+#[tokio::test(start_paused = true)]
+async fn connection_that_holds_too_much_is_left_to_its_tunnels() {
+    let builder = Builder::new().client(client::Builder::new().connection_budget(10_000));
+    let world = World::with(builder, server::Builder::new());
+    let mut stalled = world.connect("a").await.unwrap();
+    stalled.write_all(&[7; 50_000]).await.unwrap();
+    sleep(Duration::from_millis(1)).await;
+    let mut beside = world.connect("a").await.unwrap();
+    assert_echoes(&mut beside).await;
+    assert_eq!(world.dials(), 2);
+
+    stalled.read_exact(&mut [0; 50_000]).await.unwrap();
+    let third = world.connect("a").await.unwrap();
+    assert_eq!(world.dials(), 2);
+    drop((beside, third));
+    assert_echoes(&mut stalled).await;
 }
 
 // hbone#80

@@ -53,6 +53,12 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Connection<T> {
         self.inner.as_ref().map_or(0, h2::client::Connection::max_concurrent_send_streams)
     }
 
+    /// Whether so much is held that the connection should take no more tunnels.
+    #[cfg(feature = "pool")]
+    pub(crate) fn is_saturated(&self) -> bool {
+        self.driver.shared().is_saturated()
+    }
+
     /// Whether the connection is to end now by order.
     fn poll_control(&mut self, cx: &mut Context<'_>) -> bool {
         match self.control.poll_order(cx) {

@@ -50,6 +50,8 @@ where
         connection,
         peer_limit: INITIAL_PEER_LIMIT,
         on_limit: |limit| registration.limit(limit),
+        was_saturated: false,
+        on_relief: || registration.relieve(),
         timer: sleep(Duration::ZERO),
         on_timer: || registration.check_timer(),
     };
@@ -90,7 +92,7 @@ type Dialed<T> = (SendConnect, client::Connection<Gauged<T>>, Gauge);
 
 pin_project! {
     /// Drives a connection until it ends, by itself or after the pool let go of it.
-    struct Serve<T, L, C>
+    struct Serve<T, L, R, C>
     where
         T: AsyncRead,
         T: AsyncWrite,
@@ -100,6 +102,9 @@ pin_project! {
         peer_limit: usize,
         // Told each change of the peer's limit.
         on_limit: L,
+        was_saturated: bool,
+        // Told when what is held here has been taken.
+        on_relief: R,
         // When to ask.
         #[pin]
         timer: Sleep,
@@ -108,10 +113,11 @@ pin_project! {
     }
 }
 
-impl<T, L, C> Future for Serve<T, L, C>
+impl<T, L, R, C> Future for Serve<T, L, R, C>
 where
     T: AsyncRead + AsyncWrite + Unpin,
     L: FnMut(usize),
+    R: FnMut(),
     C: FnMut() -> NextCheck,
 {
     type Output = ();
@@ -125,6 +131,10 @@ where
         if peer_limit != *this.peer_limit {
             *this.peer_limit = peer_limit;
             (this.on_limit)(peer_limit);
+        }
+        let is_saturated = this.connection.is_saturated();
+        if std::mem::replace(this.was_saturated, is_saturated) && !is_saturated {
+            (this.on_relief)();
         }
         loop {
             ready!(this.timer.as_mut().poll(cx));
@@ -205,6 +215,12 @@ where
     fn limit(&self, limit: usize) {
         if let Some(shared) = self.shared.upgrade() {
             shared.limited(&self.key, self.id, limit);
+        }
+    }
+
+    fn relieve(&self) {
+        if let Some(shared) = self.shared.upgrade() {
+            shared.relieved(&self.key);
         }
     }
 

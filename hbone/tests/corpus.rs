@@ -2,20 +2,24 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
+mod operations;
+
 use std::{fs, path::Path};
+
+use proptest::{collection::vec, prelude::*};
 
 use hbone::{Baggage, Destination, Forwarded, TraceParent};
 
-/// Calls `check` with each stored input of a target that is text, as the target does.
-fn replay(target: &str, check: impl Fn(&str)) {
+/// The inputs stored for a target.
+fn inputs(target: &str) -> impl Iterator<Item = Vec<u8>> {
     let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/corpus").join(target);
     // A published crate comes without it.
-    let Ok(inputs) = fs::read_dir(&corpus) else { return };
-    for input in inputs {
-        if let Ok(text) = String::from_utf8(fs::read(input.unwrap().path()).unwrap()) {
-            check(&text);
-        }
-    }
+    fs::read_dir(&corpus).into_iter().flatten().map(|input| fs::read(input.unwrap().path()).unwrap())
+}
+
+/// Calls `check` with each stored input of a target that is text, as the target does.
+fn replay(target: &str, check: impl Fn(&str)) {
+    inputs(target).filter_map(|input| String::from_utf8(input).ok()).for_each(|text| check(&text));
 }
 
 #[test]
@@ -43,6 +47,18 @@ fn forwarded() {
         let written = forwarded.to_header_value();
         assert_eq!(Forwarded::from_lines([written.to_str().unwrap()]), forwarded);
     });
+}
+
+#[test]
+fn tunnel_operations() {
+    inputs("tunnel_operations").for_each(|input| operations::run(&input));
+}
+
+proptest! {
+    #[test]
+    fn tunnel_operations_in_any_order(input in vec(any::<u8>(), 0..600)) {
+        operations::run(&input);
+    }
 }
 
 #[test]

@@ -2,6 +2,8 @@
 //!
 //! The answer tells how the connection went, because it is sent once the upstream is there.
 
+#[cfg(test)]
+mod properties;
 mod protocol;
 mod serve;
 

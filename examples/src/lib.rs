@@ -1,6 +1,7 @@
 //! Ready binaries built from the suite, and the laboratory in which the demo and the system tests run them.
 
 pub mod connector;
+pub mod crypto;
 #[cfg(feature = "dev-ca")]
 pub mod demo;
 mod duration;

@@ -1,6 +1,7 @@
 use std::{error::Error, fmt, io, sync::Arc, time::Duration};
 
 use http::StatusCode;
+use mesh_identity::VerifyError;
 use thiserror::Error;
 
 use crate::{
@@ -29,6 +30,9 @@ pub(crate) enum ConnectionError {
     /// The upstream could not be reached.
     #[error("connection failed")]
     Dial(#[source] DialError),
+    /// The client left before it had an answer.
+    #[error("client gave up before it was answered")]
+    GaveUp,
     /// HTTP/2 could not be set up, or failed before the tunnel was open.
     #[error("http2 failed")]
     Http2(#[source] Box<dyn Error + Send + Sync>),
@@ -64,7 +68,7 @@ pub(crate) enum ConnectionError {
     Stalled { step: &'static str, limit: Duration },
     /// The TLS handshake failed.
     #[error("tls handshake failed")]
-    Tls(#[source] io::Error),
+    Tls(#[source] Box<dyn Error + Send + Sync>),
     /// The local workload is not in the mesh's state.
     #[error(transparent)]
     UnknownWorkload(UnknownWorkload),
@@ -83,12 +87,20 @@ impl ConnectionError {
         Self::Relay(Box::new(error))
     }
 
+    /// What went wrong in a handshake; of a certificate that was not taken rustls says less than we know.
+    pub(crate) fn tls(error: io::Error) -> Self {
+        Self::Tls(match VerifyError::find(&error) {
+            Some(refused) => Box::new(refused.clone()),
+            None => Box::new(error),
+        })
+    }
+
     /// The flag under which the connection's end is counted.
     pub(crate) fn flag(&self) -> ResponseFlag {
         match self {
             Self::Denied { .. } | Self::DeniedLate => ResponseFlag::Deny,
             // Nobody failed.
-            Self::Drained => ResponseFlag::None,
+            Self::Drained | Self::GaveUp => ResponseFlag::None,
             Self::Http2(_) => ResponseFlag::H2HandshakeFailure,
             Self::Identity(_) => ResponseFlag::IdentityError,
             Self::NetworkPolicy { .. } => ResponseFlag::NetworkPolicy,
@@ -126,12 +138,21 @@ pub(crate) fn relayed(result: Result<(), RelayError>) -> Result<(), ConnectionEr
     match result {
         Ok(()) | Err(RelayError::Reset) => Ok(()),
         Err(RelayError::Io(error)) => Err(ConnectionError::relay(error)),
-        Err(RelayError::Lost(error)) => Err(ConnectionError::relay(error)),
+        Err(RelayError::Tunnel(error)) => Err(ConnectionError::relay(error)),
     }
 }
 
-/// Prints an error with its causes, joined by colons.
-pub(crate) struct Report<'a>(pub(crate) &'a (dyn Error + 'static));
+/// Prints an error with its causes on one line, joined by colons.
+///
+/// ```
+/// let refused = std::io::Error::other("connection refused");
+/// assert_eq!(mesh_proxy::Report(&refused).to_string(), "connection refused");
+/// ```
+#[derive(Clone, Copy, Debug)]
+pub struct Report<'a>(
+    /// What is printed.
+    pub &'a (dyn Error + 'static),
+);
 
 impl fmt::Display for Report<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -38,6 +38,7 @@
 //! | [`state::StateStore`], [`state::Snapshot`] | what the mesh looks like |
 //! | [`route`] | where a connection goes, as pure functions |
 //! | [`telemetry::Observer`] | sees everything that happens |
+//! | [`Report`] | prints an error with its causes |
 //!
 //! # Features
 //!
@@ -75,6 +76,7 @@ pub mod telemetry;
 mod tls;
 
 pub use drain::DrainHandle;
+pub use error::Report;
 pub use proxy::{BuildError, Proxy, ProxyBuilder, RunError};
 pub use settings::{
     HBONE_PORT, INBOUND_PLAINTEXT_PORT, ListenAddresses, OUTBOUND_PORT, SOCKS5_PORT, Settings,

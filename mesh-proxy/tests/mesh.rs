@@ -11,7 +11,10 @@ use mesh_proxy::{
     state::{Change, Workload},
     telemetry::{DRAIN_TEXT, Direction, ResponseFlag, Transport},
 };
-use support::{CLIENT, CLIENT_ID, CLIENT_TOO, HOSTNAME, Mesh, PATIENCE, SERVER_ID, Seen, VIP, application};
+use support::{
+    CLIENT, CLIENT_ID, CLIENT_TOO, HOSTNAME, Mesh, PATIENCE, SERVER_ID, Seen, VIP, application, dialled,
+    silent_application,
+};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
@@ -141,6 +144,41 @@ async fn a_policy_that_comes_later_closes_what_it_denies() {
         (flag, error.unwrap().as_str()),
         (ResponseFlag::Deny, "connection closed due to policy change")
     );
+}
+
+/// hbone#65: also while the application has not answered yet.
+#[tokio::test]
+async fn a_policy_that_comes_while_the_application_is_dialled_ends_the_dial() {
+    let mesh = Mesh::start();
+    let (silent, _queue) = silent_application().await;
+    let denied = async {
+        dialled(silent).await;
+        mesh.state.apply([Change::UpsertPolicy(deny_client())]);
+    };
+    let ((_stream, reply), ()) = tokio::join!(mesh.connect(CLIENT, silent), denied);
+    assert_eq!(reply, 2, "not allowed");
+    let (flag, error) = mesh.server.seen.closed().await;
+    assert_eq!(
+        (flag, error.unwrap().as_str()),
+        (ResponseFlag::Deny, "connection closed due to policy change")
+    );
+}
+
+/// telemetry#24
+#[tokio::test]
+async fn a_client_that_gives_up_ends_the_dial() {
+    let mesh = Mesh::start();
+    let (silent, _queue) = silent_application().await;
+    let gone = async {
+        dialled(silent).await;
+        mesh.client.drain.drain_within(Duration::ZERO);
+    };
+    tokio::select! {
+        _ = mesh.connect(CLIENT, silent) => panic!("nobody answers there"),
+        closed = async { gone.await; mesh.server.seen.closed().await } => {
+            assert_eq!(closed, (ResponseFlag::None, Some("client gave up before it was answered".to_owned())));
+        }
+    }
 }
 
 /// policy#21, policy#49

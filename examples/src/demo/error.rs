@@ -79,18 +79,6 @@ impl<E: Into<GroundError>> From<E> for DemoError {
     }
 }
 
-/// The error and its causes in one line.
-pub(super) fn describe(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
-}
-
 /// Names the step at which the system refused.
 pub(super) fn during(doing: &'static str) -> impl FnOnce(io::Error) -> DemoError {
     move |source| DemoError::Io { doing, source }

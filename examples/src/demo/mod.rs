@@ -26,7 +26,7 @@ use std::{
 };
 
 use crate::{lab, ztunnel};
-use error::{DemoError, describe};
+use error::DemoError;
 use options::{Options, Wish};
 use paint::Paint;
 use progress::Progress;
@@ -63,7 +63,7 @@ pub fn main() -> ExitCode {
             if report.is_as_promised() { printed } else { ExitCode::FAILURE }
         }
         Err(error) => {
-            eprintln!("demo: {}", describe(&error));
+            eprintln!("demo: {}", mesh_proxy::Report(&error));
             ExitCode::FAILURE
         }
     }

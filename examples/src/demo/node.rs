@@ -18,7 +18,6 @@ use mesh_proxy::{
         log::{LogFormat, LogFormatter},
     },
 };
-use rustls::crypto::aws_lc_rs;
 use tracing_subscriber::{filter::LevelFilter, fmt, layer::SubscriberExt};
 
 use super::{
@@ -26,7 +25,10 @@ use super::{
     story::Story,
     tour::Side,
 };
-use crate::lab::{Metric, Output};
+use crate::{
+    crypto,
+    lab::{Metric, Output},
+};
 
 /// A proxy on threads of its own. Dropping it drains it in the background.
 #[derive(Debug)]
@@ -51,7 +53,7 @@ impl Node {
             namespace: pod.namespace.as_str().into(),
             service_account: pod.name.as_str().into(),
         };
-        let provider = aws_lc_rs::default_provider();
+        let provider = crypto::provider();
         let identities = Arc::new(DevCa::new(Arc::new(provider.clone())));
         let telemetry = Arc::new(Telemetry::builder().build());
         let listen = ListenAddresses {

@@ -10,7 +10,7 @@ use std::{
 
 use super::{
     applications::Applications,
-    error::{DemoError, describe, during},
+    error::{DemoError, during},
     node::{self, Node},
     progress::Progress,
     report::{Cost, Mode, Report, WireRow},
@@ -61,7 +61,10 @@ pub(super) fn run(obstacle: Option<&DemoError>, progress: &Progress) -> Result<R
     })?;
 
     let mode = Mode::OneProcess {
-        because: obstacle.map_or_else(|| "--one-process was given".to_owned(), |error| describe(error)),
+        because: obstacle.map_or_else(
+            || "--one-process was given".to_owned(),
+            |error| mesh_proxy::Report(error).to_string(),
+        ),
         remedy: obstacle.and_then(DemoError::remedy),
         not_shown: "transparent capture, and that applications see the address of their client",
     };

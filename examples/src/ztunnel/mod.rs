@@ -8,6 +8,7 @@ mod node;
 use std::{
     collections::BTreeMap,
     ffi::OsString,
+    fmt::Display,
     num::NonZeroUsize,
     process::ExitCode,
     sync::{Arc, OnceLock},
@@ -15,7 +16,7 @@ use std::{
 };
 
 use mesh_identity::IdentityManager;
-use mesh_proxy::telemetry::Telemetry;
+use mesh_proxy::{Report, telemetry::Telemetry};
 use rustix::process::{Resource, getrlimit, setrlimit};
 
 use environment::Environment;
@@ -68,7 +69,7 @@ pub fn run(environment: &BTreeMap<String, String>) -> ExitCode {
     let cpus = thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
     let environment = match Environment::parse(environment, cpus) {
         Ok(environment) => environment,
-        Err(error) => return fail(&node::describe(&error)),
+        Err(error) => return fail(&Report(&error)),
     };
     let logging = logging::install(environment.log_levels.clone(), environment.log_format);
     for warning in &environment.warnings {
@@ -91,18 +92,18 @@ pub fn run(environment: &BTreeMap<String, String>) -> ExitCode {
         .build();
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
-        Err(error) => return fail(&format!("cannot start a runtime: {error}")),
+        Err(error) => return fail(&format_args!("cannot start a runtime: {error}")),
     };
     match runtime.block_on(node::serve(environment, logging.handle(), Arc::new(telemetry), &manager)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             drop(logging);
-            fail(&node::describe(&error))
+            fail(&Report(&error))
         }
     }
 }
 
-fn fail(problem: &str) -> ExitCode {
+fn fail(problem: &dyn Display) -> ExitCode {
     eprintln!("ztunnel: {problem}");
     ExitCode::FAILURE
 }

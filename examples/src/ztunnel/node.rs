@@ -11,7 +11,7 @@ use mesh_identity::{
     IdentityManager, IdentitySource, IstioCa, IstioCaBuilderError, RotationSettings, TokenSource,
 };
 use mesh_proxy::{
-    BuildError, DrainHandle, Proxy, RunError,
+    BuildError, DrainHandle, Proxy, Report, RunError,
     admin::{
         self, AdminEndpoint, ConfigDump, Endpoint, MetricsEndpoint, PendingTask, Readiness, ReadinessEndpoint,
     },
@@ -19,7 +19,7 @@ use mesh_proxy::{
     state::{StateStore, WorkloadKey},
     telemetry::{Event, Observer, Telemetry, log::LogHandle},
 };
-use rustls::crypto::{CryptoProvider, aws_lc_rs};
+use rustls::crypto::CryptoProvider;
 use thiserror::Error;
 use tokio::{
     signal::unix::{SignalKind, signal},
@@ -31,6 +31,7 @@ use super::{
     TARGET, build,
     environment::{Authority, Environment, Identities, LocalSource, TOKEN_FILE},
 };
+use crate::crypto;
 
 /// Runs a node proxy until it has been told to end and open connections have drained.
 pub(super) async fn serve(
@@ -39,7 +40,7 @@ pub(super) async fn serve(
     telemetry: Arc<Telemetry>,
     shown: &OnceLock<IdentityManager>,
 ) -> Result<(), ServeError> {
-    let provider = aws_lc_rs::default_provider();
+    let provider = crypto::provider();
     let Sourced { identities, manager } = sourced(&environment, &provider)?;
     if let Some(manager) = &manager {
         shown.get_or_init(|| manager.clone());
@@ -184,7 +185,7 @@ impl Node {
                         node.telemetry.event(&Event::LocalConfigApplied);
                     }
                     Err(error) => {
-                        node.telemetry.event(&Event::LocalConfigRejected { error: &describe(&error) })
+                        node.telemetry.event(&Event::LocalConfigRejected { error: &Report(&error) })
                     }
                 }
             }
@@ -300,18 +301,6 @@ fn end_on_signals(ending: Ending) -> Result<tokio::task::AbortHandle, ServeError
         }
     });
     Ok(handling.abort_handle())
-}
-
-/// An error with its causes on one line.
-pub(super) fn describe(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    text
 }
 
 /// Why a node proxy cannot run.

@@ -9,7 +9,7 @@ use tokio::{net::TcpStream, time::timeout};
 
 use super::application::dial_application;
 use crate::{
-    connections::InboundFacts,
+    connections::{Admitted, InboundFacts},
     context::WorkerContext,
     drain::FAREWELL,
     error::{self, ConnectionError, close},
@@ -169,26 +169,45 @@ async fn open(
 
 async fn relay(
     context: &WorkerContext,
-    incoming: Incoming,
+    mut incoming: Incoming,
     facts: InboundFacts,
     record: &ConnectionRecord,
 ) -> Result<(), ConnectionError> {
     let (source, destination, workload) = (facts.source, facts.destination, Arc::clone(&facts.workload));
-    let mut admitted = match context.admit(facts).await {
+    let admitted = tokio::select! {
+        admitted = context.admit(facts) => admitted,
+        _ = incoming.cancelled() => return Err(ConnectionError::GaveUp),
+    };
+    let mut admitted = match admitted {
         Ok(admitted) => admitted,
         Err(error) => {
             incoming.refuse(Refusal::Denied);
             return Err(error);
         }
     };
-    let mut application = match dial_application(context, source.ip(), destination).await {
-        Ok(application) => application,
-        Err(error) => {
-            incoming.refuse(Refusal::Unavailable);
-            return Err(ConnectionError::Dial(error));
-        }
+    let (refusal, error) = tokio::select! {
+        dialled = dial_application(context, source.ip(), destination) => match dialled {
+            Ok(application) => return tunnel(context, incoming, application, admitted, &workload, record).await,
+            Err(error) => (Refusal::Unavailable, ConnectionError::Dial(error)),
+        },
+        _ = incoming.cancelled() => return Err(ConnectionError::GaveUp),
+        () = admitted.denied() => (Refusal::Denied, ConnectionError::DeniedLate),
+        () = context.cut() => (Refusal::Unavailable, ConnectionError::Drained),
     };
-    let response = response(context, &workload);
+    incoming.refuse(refusal);
+    Err(error)
+}
+
+/// Accepts the tunnel and carries bytes for as long as policy allows it.
+async fn tunnel(
+    context: &WorkerContext,
+    incoming: Incoming,
+    mut application: TcpStream,
+    mut admitted: Admitted<'_>,
+    workload: &Arc<Workload>,
+    record: &ConnectionRecord,
+) -> Result<(), ConnectionError> {
+    let response = response(context, workload);
     let tunnel = incoming.accept_with(response).map_err(ConnectionError::http2)?;
     tokio::select! {
         relayed = relay_tunnel(&mut application, tunnel, Direction::Inbound, record) => error::relayed(relayed),

@@ -7,7 +7,7 @@ use crate::{
     connections::InboundFacts,
     context::WorkerContext,
     error::{self, ConnectionError, close},
-    relay::relay_tcp,
+    relay::{failed, relay_tcp},
     route::inbound,
     socket::{original_destination, reset_on_close},
     telemetry::{ConnectionMeta, ConnectionRecord, Direction, Transport},
@@ -62,8 +62,12 @@ async fn relay(
 ) -> Result<(), ConnectionError> {
     let (source, destination) = (facts.source, facts.destination);
     let mut admitted = context.admit(facts).await?;
-    let mut application =
-        dial_application(context, source.ip(), destination).await.map_err(ConnectionError::Dial)?;
+    let mut application = tokio::select! {
+        dialled = dial_application(context, source.ip(), destination) => dialled.map_err(ConnectionError::Dial)?,
+        () = failed(stream) => return Err(ConnectionError::GaveUp),
+        () = admitted.denied() => return Err(ConnectionError::DeniedLate),
+        () = context.cut() => return Err(ConnectionError::Drained),
+    };
     tokio::select! {
         relayed = relay_tcp(stream, &mut application, record) => error::relayed(relayed),
         () = admitted.denied() => {

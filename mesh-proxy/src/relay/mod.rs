@@ -11,13 +11,15 @@ mod tunnel;
 use std::io;
 
 use thiserror::Error;
-use tokio::{io::Interest, net::tcp::ReadHalf};
+use tokio::{io::Interest, net::TcpStream};
 
 pub(crate) use tcp::relay_tcp;
 pub(crate) use tunnel::relay_tunnel;
 
 /// Resolves when a connection was reset, which one who cannot read on at the moment would not notice.
-async fn failed(stream: &ReadHalf<'_>) {
+///
+/// Cancel safe.
+pub(crate) async fn failed(stream: &TcpStream) {
     if stream.ready(Interest::ERROR).await.is_err() {
         // The runtime is going down; the relay goes with it.
         std::future::pending::<()>().await;
@@ -30,12 +32,12 @@ pub(crate) enum RelayError {
     /// A socket failed for a reason that is not the far end's doing.
     #[error(transparent)]
     Io(io::Error),
-    /// The connection under the tunnel is gone.
-    #[error(transparent)]
-    Lost(hbone::TunnelError),
     /// One end gave up on the connection; the other was told so.
     #[error("connection reset")]
     Reset,
+    /// The tunnel failed: the connection under it is gone, or the peer reset it over a fault of its own or ours.
+    #[error(transparent)]
+    Tunnel(hbone::TunnelError),
 }
 
 impl From<io::Error> for RelayError {

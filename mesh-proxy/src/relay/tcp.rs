@@ -44,7 +44,7 @@ async fn copy(mut from: ReadHalf<'_>, mut to: WriteHalf<'_>, count: impl Fn(u64)
         tokio::select! {
             biased;
             written = to.write_all(&chunk) => written?,
-            () = failed(&from) => return Err(RelayError::Reset),
+            () = failed(from.as_ref()) => return Err(RelayError::Reset),
         }
         count(chunk.len() as u64);
     }

@@ -77,7 +77,7 @@ async fn to_tunnel(
         let sent = tokio::select! {
             biased;
             sent = to.send(chunk) => sent,
-            () = failed(&from) => return Err(RelayError::Reset),
+            () = failed(from.as_ref()) => return Err(RelayError::Reset),
         };
         if let Err(error) = sent {
             return nobody_listens(error, &mut from, &mut buffer, delivered).await;
@@ -126,6 +126,78 @@ async fn from_tunnel(
 
 impl From<TunnelError> for RelayError {
     fn from(error: TunnelError) -> Self {
-        if error.is_reset() { Self::Reset } else { Self::Lost(error) }
+        match error {
+            // How applications' resets and impatient peers look; all else is worth an operator's attention.
+            TunnelError::Reset(
+                ResetReason::Cancel
+                | ResetReason::ConnectError
+                | ResetReason::NoError
+                | ResetReason::StreamClosed,
+            ) => Self::Reset,
+            error => Self::Tunnel(error),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{Ipv4Addr, SocketAddr};
+
+    use hbone::{ConnectRequest, client, server};
+    use tokio::{io::AsyncReadExt, net::TcpListener};
+
+    use super::*;
+    use crate::telemetry::{ConnectionMeta, NoopObserver, Transport};
+
+    /// Relays while the far end of the tunnel sends a little and resets it for `reason`.
+    async fn reset_for(reason: ResetReason) -> (Result<(), RelayError>, std::io::Result<usize>) {
+        let (near, far) = tokio::io::duplex(1 << 16);
+        let (client, server) = tokio::join!(client::handshake(near), server::handshake(far));
+        let ((send, connection), mut server) = (client.unwrap(), server.unwrap());
+        tokio::spawn(connection);
+        let destination: hbone::Destination = "192.0.2.7:8080".parse().unwrap();
+        let (tunnel, incoming) = tokio::join!(send.connect(ConnectRequest::new(destination)), async {
+            let mut tunnel = server.accept().await.unwrap().unwrap().accept().unwrap();
+            tokio::spawn(async move { while server.accept().await.is_some() {} });
+            tunnel.split().1.send("half of it".into()).await.unwrap();
+            tunnel
+        });
+
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let (application, stream) =
+            tokio::join!(TcpStream::connect(listener.local_addr().unwrap()), listener.accept());
+        let (mut application, mut stream) = (application.unwrap(), stream.unwrap().0);
+        let anywhere = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0));
+        let meta = ConnectionMeta::new(Direction::Outbound, Transport::Hbone, anywhere, anywhere);
+        let record = ConnectionRecord::open(&NoopObserver, meta);
+        let mut received = [0; 32];
+        tokio::join!(
+            async {
+                let ended = relay_tunnel(&mut stream, tunnel.unwrap(), Direction::Outbound, &record).await;
+                drop(stream);
+                ended
+            },
+            async {
+                assert_eq!(application.read(&mut received).await.unwrap(), 10);
+                incoming.reset(reason);
+                application.read(&mut received).await
+            },
+        )
+    }
+
+    /// hbone#54: a truncated transfer never looks complete, and a fault of the peer is told from its application's.
+    #[tokio::test]
+    async fn a_reset_over_a_fault_is_a_reset_with_a_reason() {
+        for (reason, at_fault) in [
+            (ResetReason::Cancel, false),
+            (ResetReason::ConnectError, false),
+            (ResetReason::Internal, true),
+            (ResetReason::Protocol, true),
+        ] {
+            let (ended, read) = reset_for(reason).await;
+            assert_eq!(matches!(ended, Err(RelayError::Tunnel(_))), at_fault, "{ended:?}");
+            assert!(ended.is_err());
+            assert_eq!(read.unwrap_err().kind(), std::io::ErrorKind::ConnectionReset);
+        }
     }
 }

@@ -102,7 +102,7 @@ impl TlsContexts {
 
     async fn bounded<T>(&self, handshake: impl Future<Output = io::Result<T>>) -> Result<T, ConnectionError> {
         match tokio::time::timeout(self.handshake_timeout, handshake).await {
-            Ok(done) => done.map_err(ConnectionError::Tls),
+            Ok(done) => done.map_err(ConnectionError::tls),
             Err(_elapsed) => {
                 Err(ConnectionError::Stalled { step: "tls handshake", limit: self.handshake_timeout })
             }
@@ -146,7 +146,7 @@ impl TlsContexts {
 #[cfg(test)]
 mod tests {
     use mesh_identity::{
-        IdentitySource, IdentityStore, Revocation, RevocationPolicy, TrustBundles, X509Svid,
+        IdentitySource, IdentityStore, Revocation, RevocationPolicy, TrustBundles, VerifyError, X509Svid,
         testing::Authority,
     };
     use tokio::{
@@ -155,8 +155,10 @@ mod tests {
     };
 
     use super::*;
+    use crate::error::Report;
 
     const CART: &str = "spiffe://example.org/ns/shop/sa/cart";
+    const WEB: &str = "spiffe://example.org/ns/shop/sa/web";
 
     struct Pair {
         store: IdentityStore,
@@ -281,5 +283,20 @@ mod tests {
         let mut old = pair(&authority, Some(Duration::ZERO)).await;
         old.tls.peers.recheck(old.store.bundles()).await;
         assert!(!old.is_open().await);
+    }
+
+    #[tokio::test]
+    async fn a_report_of_a_refused_peer_names_both_sides() {
+        let tls = TlsContexts::for_tests(Arc::new(Authority::new("example.org").store([CART, WEB])));
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let (near, far) = tokio::join!(TcpStream::connect(listener.local_addr().unwrap()), listener.accept());
+        let (cart, web): (SpiffeId, SpiffeId) = (CART.parse().unwrap(), WEB.parse().unwrap());
+        let only_web = ExpectedPeer::exact([web.clone()]);
+        let config = tls.client(&cart, &only_web).await.unwrap();
+        let (_, served) =
+            tokio::join!(tls.connect(config, near.unwrap()), tls.accept(&web, &only_web, far.unwrap().0),);
+        let refused = VerifyError::Unexpected { expected: only_web, presented: cart };
+        let text = Report(&served.unwrap_err()).to_string();
+        assert_eq!(text, format!("tls handshake failed: {refused}"));
     }
 }

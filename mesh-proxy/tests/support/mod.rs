@@ -170,6 +170,37 @@ pub(crate) async fn application() -> TcpListener {
     TcpListener::bind((SERVER, 0)).await.unwrap()
 }
 
+/// An application so busy that connecting to it takes for ever; what comes with it keeps it so.
+pub(crate) async fn silent_application() -> (SocketAddr, impl Sized) {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind(SocketAddr::new(SERVER.parse().unwrap(), 0)).unwrap();
+    // One more than asked for fits into the queue of those it has not accepted.
+    let listener = socket.listen(1).unwrap();
+    let address = listener.local_addr().unwrap();
+    let mut queue = Vec::new();
+    while let Ok(connected) = tokio::time::timeout(QUEUED, TcpStream::connect(address)).await {
+        queue.push(connected.unwrap());
+    }
+    (address, (listener, queue))
+}
+
+/// Waits until somebody here is connecting to `address` and has no answer yet.
+pub(crate) async fn dialled(address: SocketAddr) {
+    let SocketAddr::V4(address) = address else { panic!("an IPv4 destination") };
+    // As the kernel lists it: the address as a number of this machine, then the port, then SYN_SENT.
+    let ip = u32::from_ne_bytes(address.ip().octets());
+    let line = format!(" {ip:08X}:{:04X} 02 ", address.port());
+    let listed = async {
+        while !std::fs::read_to_string("/proc/net/tcp").unwrap().contains(&line) {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, listed).await.expect("a connection under way");
+}
+
+/// Longer than it takes to get into a queue that has room, shorter than a SYN's repetition.
+const QUEUED: Duration = Duration::from_millis(300);
+
 fn settings() -> Settings {
     Settings::default().workers(NonZeroUsize::new(2).unwrap()).original_source(OriginalSource::Off)
 }

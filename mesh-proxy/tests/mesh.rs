@@ -169,16 +169,11 @@ async fn a_policy_that_comes_while_the_application_is_dialled_ends_the_dial() {
 async fn a_client_that_gives_up_ends_the_dial() {
     let mesh = Mesh::start();
     let (silent, _queue) = silent_application().await;
-    let gone = async {
-        dialled(silent).await;
-        mesh.client.drain.drain_within(Duration::ZERO);
-    };
-    tokio::select! {
-        _ = mesh.connect(CLIENT, silent) => panic!("nobody answers there"),
-        closed = async { gone.await; mesh.server.seen.closed().await } => {
-            assert_eq!(closed, (ResponseFlag::None, Some("client gave up before it was answered".to_owned())));
-        }
-    }
+    let _application = mesh.ask(CLIENT, silent).await;
+    dialled(silent).await;
+    mesh.client.drain.drain_within(Duration::ZERO);
+    let error = Some("client gave up before it was answered".to_owned());
+    assert_eq!(mesh.server.seen.closed().await, (ResponseFlag::None, error));
 }
 
 /// policy#21, policy#49

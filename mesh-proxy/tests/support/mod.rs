@@ -104,7 +104,20 @@ impl Mesh {
         self.request(CLIENT, 3, &address, port).await
     }
 
+    /// Asks for a connection as an application that does not wait for the reply.
+    pub(crate) async fn ask(&self, source: &str, to: SocketAddr) -> TcpStream {
+        let SocketAddr::V4(to) = to else { panic!("an IPv4 destination") };
+        self.send_request(source, 1, &to.ip().octets(), to.port()).await
+    }
+
     async fn request(&self, source: &str, kind: u8, address: &[u8], port: u16) -> (TcpStream, u8) {
+        let mut stream = self.send_request(source, kind, address, port).await;
+        let mut reply = [0; 10];
+        stream.read_exact(&mut reply).await.unwrap();
+        (stream, reply[1])
+    }
+
+    async fn send_request(&self, source: &str, kind: u8, address: &[u8], port: u16) -> TcpStream {
         let socket = TcpSocket::new_v4().unwrap();
         socket.bind(SocketAddr::new(source.parse().unwrap(), 0)).unwrap();
         let mut stream = socket.connect(self.client.listening.socks5.unwrap()).await.unwrap();
@@ -114,9 +127,7 @@ impl Mesh {
         assert_eq!(answer, [5, 0]);
         let request = [&[5, 1, 0, kind], address, &port.to_be_bytes()].concat();
         stream.write_all(&request).await.unwrap();
-        let mut reply = [0; 10];
-        stream.read_exact(&mut reply).await.unwrap();
-        (stream, reply[1])
+        stream
     }
 
     /// A connection to an application that accepts it, and the application's end.

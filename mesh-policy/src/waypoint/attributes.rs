@@ -39,11 +39,12 @@ pub(super) struct Request<'a> {
 
 impl<'a> Request<'a> {
     pub(super) fn new(facts: &RequestFacts<'a>) -> Self {
+        let end = facts.path.bytes().position(|byte| matches!(byte, b'?' | b'#')).unwrap_or(facts.path.len());
         Self {
             method: facts.method,
             authority: facts.authority,
             path_and_query: facts.path,
-            path: facts.path.split(['?', '#']).next().unwrap_or_default(),
+            path: facts.path.get(..end).unwrap_or_default(),
             headers: facts.headers,
             claims: facts.claims,
         }

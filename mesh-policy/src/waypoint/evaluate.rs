@@ -30,19 +30,31 @@ impl<'a> Applicable<'a> {
 
     /// CUSTOM, then DENY, then ALLOW. Providers up to the one given have been asked.
     pub(super) fn step(self, asked: Option<&'a str>) -> Step<'a> {
-        if let Some(step) = self.ask(asked) {
-            return step;
+        if self.has_any(Action::Custom) {
+            if let Some(step) = self.ask(asked) {
+                return step;
+            }
         }
+        let reason = self.by_rules();
+        self.decided(reason)
+    }
+
+    /// DENY, then ALLOW.
+    fn by_rules(&self) -> Reason<'a> {
         if let Some((policy, rule)) = self.smallest_match(Action::Deny, false, None) {
-            return self.decided(Reason::DeniedBy { policy: &policy.name, rule });
+            return Reason::DeniedBy { policy: &policy.name, rule };
         }
-        if self.policies(Action::Allow, false).next().is_none() {
-            return self.decided(Reason::NoAllowPolicies);
+        if let Some((policy, rule)) = self.smallest_match(Action::Allow, false, None) {
+            return Reason::AllowedBy { policy: &policy.name, rule };
         }
-        self.decided(match self.smallest_match(Action::Allow, false, None) {
-            Some((policy, rule)) => Reason::AllowedBy { policy: &policy.name, rule },
-            None => Reason::NoneAllowed,
-        })
+        if self.has_any(Action::Allow) { Reason::NoneAllowed } else { Reason::NoAllowPolicies }
+    }
+
+    /// Whether an enforced policy with an action applies.
+    fn has_any(&self, action: Action) -> bool {
+        let Attributes { target, mesh, .. } = &self.attributes;
+        let mut postings = self.groups.iter().flatten().filter_map(|group| group.class(class(action, false)));
+        postings.any(|postings| postings.policies().any(|policy| policy.selects(target, mesh)))
     }
 
     pub(super) fn decided(self, reason: Reason<'a>) -> Step<'a> {
@@ -50,8 +62,8 @@ impl<'a> Applicable<'a> {
     }
 
     /// The question for the next provider, or the denial for one that cannot be asked.
-    fn ask(self, asked: Option<&'a str>) -> Option<Step<'a>> {
-        let before_tokens = Self { attributes: self.asked(Action::Custom), ..self };
+    fn ask(&self, asked: Option<&'a str>) -> Option<Step<'a>> {
+        let before_tokens = Self { attributes: self.asked(Action::Custom), ..*self };
         let mut next: Option<Question<'a>> = None;
         let mut after = None;
         while let Some((policy, rule)) = before_tokens.smallest_match(Action::Custom, false, after) {
@@ -65,7 +77,7 @@ impl<'a> Applicable<'a> {
             let is_next = asked.is_none_or(|asked| name > asked)
                 && next.as_ref().is_none_or(|next| name < next.provider);
             if is_next {
-                next = Some(Question { policy, rule, provider: name, settings, applicable: self });
+                next = Some(Question { policy, rule, provider: name, settings, applicable: *self });
             }
         }
         next.map(Step::Ask)
@@ -121,12 +133,12 @@ impl<'a> Applicable<'a> {
 
     /// The policy of a class that matches and has the smallest name after the one given, with its rule.
     fn smallest_match(
-        self,
+        &self,
         action: Action,
         dry_run: bool,
         after: Option<&PolicyName>,
     ) -> Option<(&'a CompiledPolicy, usize)> {
-        let groups = self.groups.into_iter().flatten();
+        let groups = self.groups.iter().flatten();
         let postings = groups.filter_map(|group| group.class(class(action, dry_run)));
         let found = postings.filter_map(|postings| postings.smallest_match(&self.attributes, after));
         found.min_by(|(a, _), (b, _)| a.name.cmp(&b.name))

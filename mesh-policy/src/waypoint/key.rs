@@ -78,7 +78,7 @@ impl CompiledRule {
 impl Clause {
     /// Nothing if it may hold for what has no value of it.
     fn cost(&self) -> Option<Cost> {
-        let mut total = Cost { breadth: Breadth::Few, keys: 0 };
+        let mut total = Cost { breadth: Breadth::One, keys: 0 };
         for one in &self.alternatives {
             let (_, cost) = one.most_selective()?;
             total = Cost { breadth: max(total.breadth, cost.breadth), keys: total.keys + cost.keys };
@@ -100,9 +100,9 @@ impl Condition {
         if self.negated || !self.is_filed() {
             return None;
         }
-        let mut cost = Cost { breadth: Breadth::Few, keys: 0 };
+        let mut cost = Cost { breadth: Breadth::One, keys: 0 };
         self.for_each_key(&mut |key| {
-            cost = Cost { breadth: max(cost.breadth, key.breadth()), keys: cost.keys + 1 };
+            cost = Cost { breadth: max(cost.breadth, key.breadth(&self.attribute)), keys: cost.keys + 1 };
         });
         Some(cost)
     }
@@ -171,17 +171,29 @@ impl<'a> Key<'a> {
         }
     }
 
-    fn breadth(self) -> Breadth {
-        match self {
-            Self::Account(..) => Breadth::Few,
+    fn breadth(self, attribute: &Attribute) -> Breadth {
+        // What requests for one destination are likely to share, whatever rules say about it.
+        let is_shared = match attribute {
+            Attribute::Audience | Attribute::Presenter => true,
+            Attribute::DestinationIp | Attribute::Host | Attribute::Method | Attribute::Sni => true,
+            _ => false,
+        };
+        let breadth = match self {
+            Self::Account(..) => Breadth::One,
             Self::Namespace(_) | Self::Port(_) => Breadth::Some,
             Self::Range(range) => Breadth::of_range(&range),
             Self::Issuer(text) | Self::Subject(text) | Self::Text(text) => match text {
-                Text::Exact(_) => Breadth::Few,
                 Text::Presence | Text::Prefix("" | "/") | Text::Suffix("") => Breadth::All,
+                Text::Exact(_) if matches!(self, Self::Subject(_)) => Breadth::One,
+                Text::Exact(_) if matches!(self, Self::Issuer(_)) => Breadth::Some,
+                Text::Exact(_) if *attribute == Attribute::Principal => Breadth::One,
+                Text::Exact(_) => Breadth::Few,
+                // Rules of one service differ by path more than by anything else.
+                Text::Prefix(_) | Text::Suffix(_) if *attribute == Attribute::Path => Breadth::Few,
                 Text::Prefix(_) | Text::Suffix(_) => Breadth::Many,
             },
-        }
+        };
+        if is_shared { max(breadth, Breadth::Some) } else { breadth }
     }
 
     fn fingerprint(self, seed: u64, folding: Folding) -> u64 {

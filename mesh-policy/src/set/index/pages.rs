@@ -34,9 +34,12 @@ impl<T> SortedPages<T> {
     /// The elements from a place on.
     pub(super) fn from(&self, is_before: impl Fn(&T) -> bool) -> impl Iterator<Item = &T> {
         let start = self.pages.partition_point(|page| is_before(&page.last));
-        let pages = self.pages.get(start..).unwrap_or_default();
-        let skipped = pages.first().map_or(0, |page| page.items.partition_point(is_before));
-        pages.iter().flat_map(|page| page.items.iter()).skip(skipped)
+        let (first, rest) = match self.pages.get(start..) {
+            Some([first, rest @ ..]) => (first.items.as_slice(), rest),
+            _ => (&[][..], &[][..]),
+        };
+        let first = first.get(first.partition_point(is_before)..).unwrap_or_default();
+        first.iter().chain(rest.iter().flat_map(|page| page.items.iter()))
     }
 }
 

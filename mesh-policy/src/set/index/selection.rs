@@ -32,6 +32,8 @@ pub(crate) struct Cost {
 /// How many connections have a value: a guess that does not look at other policies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Breadth {
+    /// Those of one identity.
+    One,
     Few,
     Some,
     Many,
@@ -44,7 +46,7 @@ impl Clause {
         if self.matches.is_empty() {
             return None;
         }
-        let mut total = Cost { breadth: Breadth::Few, keys: 0 };
+        let mut total = Cost { breadth: Breadth::One, keys: 0 };
         for one in self.possible_matches() {
             let (_, cost) = one.most_selective_field()?;
             total = Cost { breadth: max(total.breadth, cost.breadth), keys: total.keys + cost.keys };
@@ -95,7 +97,7 @@ impl<'a> Values<'a> {
     fn cost(self) -> Option<Cost> {
         let mut cost = None;
         self.for_each_key(&mut |key| {
-            let Cost { breadth, keys } = cost.unwrap_or(Cost { breadth: Breadth::Few, keys: 0 });
+            let Cost { breadth, keys } = cost.unwrap_or(Cost { breadth: Breadth::One, keys: 0 });
             cost = Some(Cost { breadth: max(breadth, Breadth::of(&key)), keys: keys + 1 });
         });
         cost
@@ -123,9 +125,11 @@ impl Breadth {
     fn of(key: &Key<'_>) -> Self {
         match key {
             Key::Always => Self::All,
-            Key::DestinationIp(range) | Key::SourceIp(range) => Self::of_range(range),
+            // Rules of one workload share its address.
+            Key::DestinationIp(range) => max(Self::Some, Self::of_range(range)),
+            Key::SourceIp(range) => Self::of_range(range),
             Key::DestinationPort(_) | Key::Namespace(Text::Exact(_)) => Self::Some,
-            Key::Principal(Text::Exact(_)) | Key::ServiceAccount { .. } => Self::Few,
+            Key::Principal(Text::Exact(_)) | Key::ServiceAccount { .. } => Self::One,
             Key::Namespace(text) | Key::Principal(text) => match text {
                 Text::Prefix("") | Text::Suffix("") | Text::Presence => Self::All,
                 Text::Exact(_) | Text::Prefix(_) | Text::Suffix(_) => Self::Many,
@@ -184,7 +188,13 @@ mod tests {
             principals: vec![exact("a"), exact("b")],
             ..port()
         };
-        assert_eq!(keys(vec![vec![wide]]), key(Key::SourceIp(range("192.0.2.0/24"))));
+        assert_eq!(keys(vec![vec![wide]]).len(), 2, "identities, though there are more of them");
+        let addresses = Match {
+            source_ips: vec![range("192.0.2.0/24")],
+            destination_ips: vec![range("192.0.2.2/32")],
+            ..port()
+        };
+        assert_eq!(keys(vec![vec![addresses]]), key(Key::SourceIp(range("192.0.2.0/24"))));
         let anyone = Match { principals: vec![exact("a"), StringMatch::Presence], ..port() };
         assert_eq!(keys(vec![vec![anyone]]), key(Key::DestinationPort(8080)));
     }

@@ -4,26 +4,32 @@ use std::fmt;
 
 /// A text in which each `*` stands for any text, the empty one too.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Glob(Box<str>);
+pub(crate) struct Glob {
+    text: Box<str>,
+    is_literal: bool,
+}
 
 impl Glob {
     pub(crate) fn new(pattern: &str) -> Self {
-        Self(pattern.into())
+        Self { text: pattern.into(), is_literal: !pattern.contains('*') }
     }
 
     /// The text, if nothing in it is a wildcard.
     pub(crate) fn literal(&self) -> Option<&str> {
-        (!self.0.contains('*')).then_some(&*self.0)
+        self.is_literal.then_some(&*self.text)
     }
 
     /// Whether it is nothing but a wildcard.
     pub(crate) fn is_any(&self) -> bool {
-        &*self.0 == "*"
+        &*self.text == "*"
     }
 
     /// In time linear in the text for each piece between two wildcards.
     pub(crate) fn matches(&self, text: &str) -> bool {
-        let mut pieces = self.0.split('*');
+        if self.is_literal {
+            return *self.text == *text;
+        }
+        let mut pieces = self.text.split('*');
         let first = pieces.next().unwrap_or_default();
         let Some(mut rest) = text.strip_prefix(first) else { return false };
         let Some(last) = pieces.next_back() else { return rest.is_empty() };
@@ -38,7 +44,7 @@ impl Glob {
     /// Whether the text has the pattern as a path segment, or several, right after one that is called `ns`:
     /// `.*/ns/<pattern>/.*` with `.*` for each wildcard.
     pub(crate) fn matches_after_ns(&self, uri: &str) -> bool {
-        let mut pieces = self.0.split('*');
+        let mut pieces = self.text.split('*');
         let first = pieces.next().unwrap_or_default();
         let mut starts = after_each(uri, "/ns/");
         let Some(last) = pieces.next_back() else {
@@ -67,7 +73,7 @@ pub(crate) fn after_each<'a>(text: &'a str, piece: &str) -> impl Iterator<Item =
 
 impl fmt::Display for Glob {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        f.write_str(&self.text)
     }
 }
 

@@ -15,12 +15,21 @@ pub(crate) struct IstioIdentity<'a> {
 impl<'a> IstioIdentity<'a> {
     /// Nothing if the URI has any other form.
     pub(crate) fn parse(uri: &'a str) -> Option<Self> {
-        let mut parts = uri.strip_prefix(SCHEME)?.split('/');
-        let (trust_domain, ns, namespace) = (parts.next()?, parts.next()?, parts.next()?);
-        let (sa, account) = (parts.next()?, parts.next()?);
-        let is_whole = ns == "ns" && sa == "sa" && parts.next().is_none();
+        let id = uri.strip_prefix(SCHEME)?;
+        // One pass: this is done for every request.
+        let mut slashes = [0; 4];
+        let mut found = 0;
+        for (at, _) in id.bytes().enumerate().filter(|(_, byte)| *byte == b'/') {
+            *slashes.get_mut(found)? = at;
+            found += 1;
+        }
+        let [a, b, c, d] = slashes;
+        let is_whole = found == 4 && id.get(a..=b)? == "/ns/" && id.get(c..=d)? == "/sa/";
+        let identity =
+            Self { trust_domain: id.get(..a)?, namespace: id.get(b + 1..c)?, account: id.get(d + 1..)? };
+        let Self { trust_domain, namespace, account } = identity;
         let none_is_empty = !trust_domain.is_empty() && !namespace.is_empty() && !account.is_empty();
-        (is_whole && none_is_empty).then_some(Self { trust_domain, namespace, account })
+        (is_whole && none_is_empty).then_some(identity)
     }
 }
 

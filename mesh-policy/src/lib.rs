@@ -53,6 +53,7 @@
 //! | [`ConnectionFacts`] | what is known about a connection |
 //! | [`Decision`], [`Verdict`], [`Reason`] | the answer |
 //! | [`Explanation`] | the answer with its proof |
+//! | [`waypoint`] | the same for requests and streams at waypoints, from objects as users write them |
 //!
 //! # Semantics
 //!
@@ -64,6 +65,30 @@
 //! A connection is denied if a DENY policy matches it; allowed if no ALLOW policy applies to its destination
 //! or one of them matches; denied otherwise. Policies in dry run never decide, they are
 //! [reported](Decision::dry_run_denials).
+//!
+//! There are three enforcement points: connections at a node proxy ([`PolicySet`]), streams at a waypoint
+//! ([`waypoint::StreamPolicySet`]) and requests at one ([`waypoint::RequestPolicySet`]). What arrives at a node
+//! proxy on the wire has the one meaning above. Objects have two readings, [`Semantics`], named by the
+//! constructor:
+//!
+//! | | strict | Istio |
+//! |---|---|---|
+//! | value that cannot be used (`ports: ["65616"]`) | refused | ALLOW loses the rule; elsewhere the value vanishes, and with the last one its field |
+//! | unknown key of `when` | refused | the rule vanishes, from a DENY too |
+//! | DENY or CUSTOM without rules, empty source or operation | refused | as written |
+//! | `requestPrincipals` that would be cut or read literally (`*/*`, `https://iss*`, `plain`) | refused | as written |
+//! | wildcard within a principal, host or server name | refused | read literally |
+//! | IPv4 address in the form of IPv6 | refused | never matches |
+//! | target of another namespace or kind | refused | ignored |
+//! | attribute of requests at a stream | ALLOW: the rule does not match; else it matches by the rest | the same |
+//! | peer that is not `spiffe://<trust domain>/ns/<namespace>/sa/<account>` | no identity, as at a node proxy | each attribute by its own pattern: a URI may be in several namespaces |
+//! | no identity, header or token | positive fields false, negative ones true | the same |
+//! | `connection.sni` | without case | value as written against the name in lower case |
+//! | `user-agent` | line by line, as other headers | its lines joined by commas |
+//! | CUSTOM that names the peer or a token | refused | asked before tokens are known |
+//! | CUSTOM with a provider that the mesh lacks | refused | what matches is denied |
+//! | CUSTOM with a provider of requests, at a stream | what matches is denied | ignored |
+//! | CUSTOM with several providers | each is asked | what matches is denied, unless the mesh allows it |
 //!
 //! # Features
 //!

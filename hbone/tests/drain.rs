@@ -4,14 +4,14 @@ mod support;
 
 use std::time::Duration;
 
-use hbone::{ConnectError, ConnectionError, Refusal, Side, TunnelError};
+use hbone::{ConnectError, ConnectionError, Refusal, Side, TunnelError, client};
 use support::{
     assert_echoes, echo,
-    frames::{GOAWAY, HEADERS, PING, RST_STREAM, STATUS_200},
+    frames::{DATA, END_STREAM, GOAWAY, HEADERS, PING, Peer, RST_STREAM, STATUS_200},
     pair, request, serve, server_and_peer,
 };
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
+    io::{AsyncReadExt, AsyncWriteExt, duplex},
     time::Instant,
 };
 
@@ -169,4 +169,53 @@ async fn abort_says_goodbye() {
     }
     let goaway = last.unwrap();
     assert_eq!((goaway.kind, &goaway.payload[4..8]), (GOAWAY, &[0; 4][..]));
+}
+
+// hbone#62: the client's side of it.
+#[tokio::test(start_paused = true)]
+async fn draining_client_opens_no_more_and_says_goodbye_after_the_last_tunnel() {
+    let (near, far) = duplex(support::PIPE);
+    let (client, mut peer) = tokio::join!(client::handshake(near), Peer::server(far, &[]));
+    let (send, connection) = client.unwrap();
+    let handle = connection.handle();
+    let driver = tokio::spawn(connection);
+    let open = tokio::spawn({
+        let send = send.clone();
+        async move { send.connect(request()).await.unwrap() }
+    });
+    peer.next_of(HEADERS).await;
+    peer.accept(1).await;
+    let mut tunnel = open.await.unwrap();
+    handle.drain(Instant::now() + GRACE);
+    let error = send.connect(request()).await.unwrap_err();
+    assert!(matches!(error, ConnectError::Closed) && error.is_retryable(), "{error:?}");
+    assert!(send.is_closed());
+    peer.send(DATA, END_STREAM, 1, b"still").await;
+    let mut text = String::new();
+    tunnel.read_to_string(&mut text).await.unwrap();
+    assert_eq!(text, "still");
+    tunnel.shutdown().await.unwrap();
+    drop(tunnel);
+    peer.next_of(GOAWAY).await;
+    drop(peer);
+    assert!(driver.await.unwrap().is_ok());
+}
+
+// hbone#64
+#[tokio::test(start_paused = true)]
+async fn draining_client_drops_what_is_left_at_the_deadline() {
+    let (near, far) = duplex(support::PIPE);
+    let (client, mut peer) = tokio::join!(client::handshake(near), Peer::server(far, &[]));
+    let (send, connection) = client.unwrap();
+    let handle = connection.handle();
+    let driver = tokio::spawn(connection);
+    let open = tokio::spawn(async move { send.connect(request()).await.unwrap() });
+    peer.next_of(HEADERS).await;
+    peer.accept(1).await;
+    let mut tunnel = open.await.unwrap();
+    let start = Instant::now();
+    handle.drain(start + GRACE);
+    driver.await.unwrap().unwrap();
+    assert_eq!(start.elapsed().as_secs(), GRACE.as_secs());
+    assert!(tunnel.read(&mut [0]).await.is_err());
 }

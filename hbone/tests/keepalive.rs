@@ -4,7 +4,7 @@ mod support;
 
 use std::time::Duration;
 
-use hbone::{ConnectionError, TunnelError, client, server};
+use hbone::{ConnectError, ConnectionError, TunnelError, client, server};
 use support::{
     PIPE, echo,
     frames::{ACK, DATA, END_HEADERS, HEADERS, PING, Peer, encode_fields},
@@ -125,4 +125,47 @@ async fn pings_are_answered_while_tunnels_are_stalled_and_while_draining() {
         }
         handle.drain(Instant::now() + Duration::from_secs(3600));
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn tunnels_and_requests_learn_that_the_peer_fell_silent() {
+    let (near, far) = duplex(PIPE);
+    let (client, mut peer) = tokio::join!(client::handshake(near), Peer::server(far, &[]));
+    let (send, connection) = client.unwrap();
+    tokio::spawn(connection);
+    let first = tokio::spawn({
+        let send = send.clone();
+        async move { send.connect(request()).await.unwrap() }
+    });
+    peer.next_of(HEADERS).await;
+    peer.accept(1).await;
+    let (mut recv, mut half) = first.await.unwrap().into_split();
+    let error = send.connect(request()).await.unwrap_err();
+    assert!(matches!(error, ConnectError::Lost(ConnectionError::KeepaliveTimeout(TIMEOUT))), "{error:?}");
+    let received = recv.data().await.unwrap().unwrap_err();
+    for error in [received, half.stopped().await] {
+        assert!(matches!(error, TunnelError::Lost(ConnectionError::KeepaliveTimeout(TIMEOUT))), "{error:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn peer_from_which_something_arrives_is_not_pinged() {
+    let (connection, mut peer) = server_and_peer().await;
+    serve(connection, echo);
+    // The first in any case.
+    peer.next_of(PING).await;
+    let start = Instant::now();
+    for _ in 0..10 {
+        tokio::time::sleep(Duration::from_secs(6)).await;
+        peer.send(PING, 0, 0, &[7; 8]).await;
+    }
+    let last = Instant::now();
+    loop {
+        let frame = peer.next_of(PING).await;
+        if frame.payload != [7; 8] {
+            break;
+        }
+    }
+    assert!(start.elapsed() >= Duration::from_secs(60));
+    assert!(last.elapsed() <= 2 * INTERVAL, "{:?}", last.elapsed());
 }

@@ -261,6 +261,27 @@ async fn request_taken_back_cannot_be_accepted() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn request_taken_back_is_noticed_before_it_is_answered() {
+    let cancel = ResetReason::Cancel.code().to_be_bytes();
+    let (mut server, mut peer) = server_and_peer().await;
+    peer.request(1, &[(":method", "CONNECT"), (":authority", "192.0.2.7:80")]).await;
+    let mut incoming = server.accept().await.unwrap().unwrap();
+    let waiting = tokio::spawn(async move { incoming.cancelled().await });
+    // Also behind an end of what it has to say; and one taken back before anybody has seen it is not shown.
+    let head = frames::encode_fields(&[(":method", "CONNECT"), (":authority", "192.0.2.7:80")]);
+    peer.send_all(&[
+        (DATA, frames::END_STREAM, 1, b"bye"),
+        (RST_STREAM, 0, 1, &cancel),
+        (HEADERS, END_HEADERS, 3, &head),
+        (RST_STREAM, 0, 3, &cancel),
+    ])
+    .await;
+    assert!(timeout(Duration::from_secs(1), server.accept()).await.is_err());
+    let error = waiting.await.unwrap();
+    assert!(matches!(error, TunnelError::Reset(ResetReason::Cancel)), "{error:?}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn response_header_of_the_connection_itself_refuses_the_request() {
     let (near, far) = duplex(PIPE);
     let (server, mut client) = tokio::join!(server::handshake(near), raw_client(far));

@@ -78,8 +78,12 @@ impl ConnectRequest {
             (header::FORWARDED_NETWORK, &self.forwarded_network),
         ];
         // Room for the usual four, since growing moves them.
-        let mut headers =
-            if self.headers.is_empty() { HeaderMap::with_capacity(4) } else { self.headers.clone() };
+        let is_bare = named.iter().all(|(_, value)| value.is_none());
+        let mut headers = if self.headers.is_empty() && !is_bare {
+            HeaderMap::with_capacity(4)
+        } else {
+            self.headers.clone()
+        };
         for (name, value) in named {
             if let Some(value) = value {
                 headers.insert(name, value.clone());

@@ -7,6 +7,7 @@
     reason = "tests may panic"
 )]
 
+pub mod delay;
 pub mod frames;
 
 use std::future::Future;

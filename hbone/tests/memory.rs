@@ -1,0 +1,182 @@
+//! What tunnels take, counted by the allocator.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
+
+mod support;
+
+use std::future::Future;
+
+use allocation_counter::{AllocationInfo, measure};
+use hbone::{client, server};
+use support::{
+    PIPE, echo,
+    frames::{DATA, END_HEADERS, GOAWAY, HEADERS, Peer, SETTINGS, WINDOW_UPDATE, encode_fields},
+    raw_client, raw_connect, request, serve,
+};
+use tokio::{
+    io::{AsyncReadExt, duplex},
+    runtime::{Builder, Runtime},
+};
+
+fn runtime() -> Runtime {
+    Builder::new_current_thread().enable_all().start_paused(true).build().unwrap()
+}
+
+/// What a future allocates, and what it leaves.
+fn allocated(runtime: &Runtime, future: impl Future<Output = ()>) -> AllocationInfo {
+    let mut future = Some(future);
+    measure(|| runtime.block_on(future.take().unwrap()))
+}
+
+// hbone#57
+#[test]
+fn four_million_tiny_frames_nobody_reads_take_little_more_than_their_bytes() {
+    const FRAMES: usize = 4_000_000;
+    const ROUNDS: usize = 40;
+    const NEIGHBOURS: u32 = 32;
+    let runtime = runtime();
+    let (mut peer, mut stalled, server) = runtime.block_on(async {
+        let (near, far) = duplex(PIPE);
+        let builder = server::Builder::new().stream_window(4 << 20);
+        let (server, mut peer) = tokio::join!(builder.handshake(near), Peer::client(far));
+        let mut server = server.unwrap();
+        let head = encode_fields(&[(":method", "CONNECT"), (":authority", "example.org:1")]);
+        peer.send(HEADERS, END_HEADERS, 1, &head).await;
+        let stalled = server.accept().await.unwrap().unwrap().accept().unwrap();
+        let server = serve(server, echo);
+        for index in 1..=NEIGHBOURS {
+            peer.send(HEADERS, END_HEADERS, 2 * index + 1, &head).await;
+        }
+        // Acknowledged, the windows are what they say.
+        peer.next_of(SETTINGS).await;
+        (peer, stalled, server)
+    });
+    let burst: Vec<(u8, u8, u32, &[u8])> = vec![(DATA, 0, 1, b"x"); 1_000];
+    let info = allocated(&runtime, async {
+        for round in 0..ROUNDS {
+            for _ in 0..FRAMES / ROUNDS / burst.len() {
+                peer.send_all(&burst).await;
+            }
+            let message = [u8::try_from(round).unwrap(); 64];
+            for index in 1..=NEIGHBOURS {
+                peer.send(DATA, 0, 2 * index + 1, &message).await;
+            }
+            let credit = NEIGHBOURS * 64;
+            peer.send(WINDOW_UPDATE, 0, 0, &credit.to_be_bytes()).await;
+            let mut echoes = 0;
+            while echoes < NEIGHBOURS {
+                let frame = peer.next().await.unwrap();
+                assert_ne!(frame.kind, GOAWAY);
+                if frame.kind == DATA {
+                    assert_eq!(frame.payload, message);
+                    echoes += 1;
+                }
+            }
+        }
+    });
+    // Twice the bytes, and what a turn leaves in h2.
+    assert!(info.bytes_max < 12 << 20, "{info:?}");
+    runtime.block_on(async {
+        let mut received = vec![0; FRAMES];
+        stalled.read_exact(&mut received).await.unwrap();
+        assert!(received.iter().all(|byte| *byte == b'x'));
+        server.abort();
+    });
+}
+
+#[test]
+fn each_side_opens_a_tunnel_with_three_allocations_more_than_h2() {
+    const ROUNDS: u64 = 1_000;
+    let runtime = runtime();
+    let raw = |hbone_server: bool| {
+        let client = runtime.block_on(async {
+            let (near, far) = duplex(PIPE);
+            start_server(far, hbone_server);
+            raw_client(near).await
+        });
+        let open = async || {
+            let (response, body) = client.clone().send_request(raw_connect("192.0.2.7:8080"), false).unwrap();
+            drop((response.await.unwrap(), body));
+        };
+        count(&runtime, ROUNDS, open)
+    };
+    let (bare, accepting) = (raw(false), raw(true));
+    let send = runtime.block_on(async {
+        let (near, far) = duplex(PIPE);
+        start_server(far, false);
+        let (send, connection) = client::handshake(near).await.unwrap();
+        tokio::spawn(connection);
+        send
+    });
+    let connecting = count(&runtime, ROUNDS, async || drop(send.connect(request()).await.unwrap()));
+    println!("allocations of {ROUNDS}: h2 {bare}, client ours {connecting}, server ours {accepting}");
+    for ours in [connecting, accepting] {
+        assert!(ours <= bare + 3 * ROUNDS, "{ours} instead of {bare}");
+    }
+}
+
+fn start_server(io: tokio::io::DuplexStream, ours: bool) {
+    if ours {
+        tokio::spawn(async move { serve(server::handshake(io).await.unwrap(), echo).await });
+        return;
+    }
+    tokio::spawn(async move {
+        let mut server = h2::server::handshake(io).await.unwrap();
+        while let Some(Ok((request, mut respond))) = server.accept().await {
+            tokio::spawn(async move {
+                let mut body = request.into_body();
+                let mut send = respond.send_response(http::Response::new(()), false).unwrap();
+                while let Some(Ok(_)) = body.data().await {}
+                let _ = send.send_data(bytes::Bytes::new(), true);
+            });
+        }
+    });
+}
+
+/// How much is allocated for so many tunnels, once the first have made room.
+fn count(runtime: &Runtime, rounds: u64, open: impl AsyncFn()) -> u64 {
+    let repeat = |rounds| {
+        runtime.block_on(async {
+            for _ in 0..rounds {
+                open().await
+            }
+        })
+    };
+    repeat(10);
+    measure(|| repeat(rounds)).count_total
+}
+
+#[test]
+fn ten_thousand_idle_tunnels_take_three_kib_each_on_either_side() {
+    const CONNECTIONS: usize = 100;
+    const TUNNELS: usize = 100;
+    let runtime = runtime();
+    let mut held = Vec::with_capacity(CONNECTIONS * TUNNELS);
+    let mut accepted = Vec::with_capacity(CONNECTIONS * TUNNELS);
+    let mut drivers = Vec::with_capacity(CONNECTIONS);
+    let info = allocated(&runtime, async {
+        for _ in 0..CONNECTIONS {
+            // Without what the pipe between them takes.
+            let (near, far) = duplex(4 << 10);
+            let (client, server) = tokio::join!(client::handshake(near), server::handshake(far));
+            let ((send, connection), mut server) = (client.unwrap(), server.unwrap());
+            tokio::spawn(connection);
+            let opened = async {
+                for _ in 0..TUNNELS {
+                    held.push(send.connect(request()).await.unwrap());
+                }
+            };
+            let accepting = async {
+                for _ in 0..TUNNELS {
+                    accepted.push(server.accept().await.unwrap().unwrap().accept().unwrap());
+                }
+                // Has the last answer sent.
+                drivers.push(tokio::spawn(async move { while server.accept().await.is_some() {} }));
+            };
+            tokio::join!(opened, accepting);
+        }
+    });
+    let each = info.bytes_current / i64::try_from(CONNECTIONS * TUNNELS).unwrap();
+    println!("an idle tunnel takes {each} bytes, both sides and a hundredth of the connection together");
+    assert!(each <= 2 * 3 * 1024, "{each}");
+}

@@ -152,6 +152,7 @@ async fn tunnels_and_requests_learn_that_the_peer_fell_silent() {
 async fn peer_from_which_something_arrives_is_not_pinged() {
     let (connection, mut peer) = server_and_peer().await;
     serve(connection, echo);
+    peer.request(1, &[(":method", "CONNECT"), (":authority", "192.0.2.7:80")]).await;
     // The first in any case.
     peer.next_of(PING).await;
     let start = Instant::now();

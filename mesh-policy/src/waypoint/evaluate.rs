@@ -30,10 +30,10 @@ impl<'a> Applicable<'a> {
 
     /// CUSTOM, then DENY, then ALLOW. Providers up to the one given have been asked.
     pub(super) fn step(self, asked: Option<&'a str>) -> Step<'a> {
-        if self.has_any(Action::Custom) {
-            if let Some(step) = self.ask(asked) {
-                return step;
-            }
+        if self.has_any(Action::Custom)
+            && let Some(step) = self.ask(asked)
+        {
+            return step;
         }
         let reason = self.by_rules();
         self.decided(reason)

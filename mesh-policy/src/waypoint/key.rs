@@ -173,11 +173,15 @@ impl<'a> Key<'a> {
 
     fn breadth(self, attribute: &Attribute) -> Breadth {
         // What requests for one destination are likely to share, whatever rules say about it.
-        let is_shared = match attribute {
-            Attribute::Audience | Attribute::Presenter => true,
-            Attribute::DestinationIp | Attribute::Host | Attribute::Method | Attribute::Sni => true,
-            _ => false,
-        };
+        let is_shared = matches!(
+            attribute,
+            Attribute::Audience
+                | Attribute::DestinationIp
+                | Attribute::Host
+                | Attribute::Method
+                | Attribute::Presenter
+                | Attribute::Sni
+        );
         let breadth = match self {
             Self::Account(..) => Breadth::One,
             Self::Namespace(_) | Self::Port(_) => Breadth::Some,

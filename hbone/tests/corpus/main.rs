@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
+mod frame_schedule;
 #[expect(
     clippy::cast_possible_truncation,
     clippy::indexing_slicing,
@@ -52,6 +53,26 @@ fn forwarded() {
         let written = forwarded.to_header_value();
         assert_eq!(Forwarded::from_lines([written.to_str().unwrap()]), forwarded);
     });
+}
+
+#[test]
+fn frame_schedule() {
+    inputs("frame_schedule").for_each(|input| frame_schedule::run(&input));
+}
+
+proptest! {
+    #[test]
+    fn frames_in_any_order(
+        // Settings and a tunnel first, as a client's peer or a server's, so that most of the rest means something.
+        start in prop_oneof![
+            Just(vec![0, 4, 0, 0, 0, 12, 1]),
+            Just(vec![1, 4, 0, 0, 0, 15, 1, 4, 1, 1, 0x88]),
+            any::<u8>().prop_map(|byte| vec![byte]),
+        ],
+        rest in vec(prop_oneof![0_u8..24, any::<u8>()], 0..300),
+    ) {
+        frame_schedule::run(&[start, rest].concat());
+    }
 }
 
 #[test]

@@ -153,7 +153,7 @@ async fn raw_server(io: DuplexStream) {
 
 /// What hbone has by default.
 const STREAM_WINDOW: u32 = 1 << 20;
-const CONNECTION_WINDOW: u32 = 256 << 20;
+const CONNECTION_WINDOW: u32 = 16 << 20;
 const FRAME: u32 = 64 << 10;
 const SEND_BUFFER: usize = 256 << 10;
 const MAX_STREAMS: u32 = 200;

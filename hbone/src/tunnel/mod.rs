@@ -17,7 +17,7 @@ use crate::proto::{ConnectResponse, ResetReason};
 /// A byte stream in both directions between two ends of a connection, with the semantics of a TCP connection.
 ///
 /// Read and write it as [`AsyncRead`](tokio::io::AsyncRead) and [`AsyncWrite`](tokio::io::AsyncWrite), or
-/// [split](Self::into_split) it into halves that pass [`Bytes`] without copying.
+/// [split](Self::into_split) it into halves that pass [`Bytes`](bytes::Bytes) without copying.
 ///
 /// * **Each direction ends on its own.** Shutting down the write side (END_STREAM) leaves the read side open, for as
 ///   long as the peer likes, and the other way round.

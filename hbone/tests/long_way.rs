@@ -1,8 +1,6 @@
 //! How much one tunnel carries over a long way. The clock is simulated, so this is what windows allow, not what a
 //! processor does.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
-
 mod support;
 
 use std::time::Duration;

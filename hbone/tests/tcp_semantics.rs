@@ -61,7 +61,7 @@ impl Stream for TcpStream {
 
 impl Stream for Tunnel {
     fn reset(self) {
-        Tunnel::reset(self, ResetReason::ConnectError);
+        Self::reset(self, ResetReason::ConnectError);
     }
 }
 

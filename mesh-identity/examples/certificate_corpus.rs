@@ -170,7 +170,7 @@ fn leaf_rules(corpus: &mut Corpus, world: &World) {
         extension.set_criticality(true);
         params.custom_extensions.push(extension);
     });
-    corpus.both("unknown-critical-extension", "chain: malformed, ?", &critical.issue());
+    corpus.both("unknown-critical-extension", "chain: critical extension, leaf", &critical.issue());
 }
 
 fn validity(corpus: &mut Corpus, world: &World) {

@@ -1,6 +1,6 @@
 //! The signature that certificates and revocation lists carry (RFC 5280 §4.1.1, §5.1.1).
 
-use rustls::crypto::WebPkiSupportedAlgorithms;
+use rustls::{crypto::WebPkiSupportedAlgorithms, pki_types::SignatureVerificationAlgorithm};
 use x509_parser::asn1_rs::{Any, BitString, FromDer, Tag};
 
 /// A signed structure, taken apart and not judged.
@@ -23,15 +23,28 @@ impl<'a> Signed<'a> {
     /// Whether the key of this `SubjectPublicKeyInfo` made the signature. An algorithm that the provider lacks
     /// proves nothing.
     pub(crate) fn is_by(&self, key_info: &[u8], algorithms: &WebPkiSupportedAlgorithms) -> bool {
-        let Some((key_algorithm, key)) = public_key(key_info) else { return false };
-        algorithms
-            .all
-            .iter()
-            .filter(|algorithm| algorithm.public_key_alg_id().as_ref() == key_algorithm)
-            .filter(|algorithm| algorithm.signature_alg_id().as_ref() == self.algorithm)
-            .any(|algorithm| {
-                algorithm.verify_signature(key.as_ref(), self.content, self.signature.as_ref()).is_ok()
-            })
+        let Some((_, key)) = public_key(key_info) else { return false };
+        self.candidates(key_info, algorithms).any(|algorithm| {
+            algorithm.verify_signature(key.as_ref(), self.content, self.signature.as_ref()).is_ok()
+        })
+    }
+
+    /// Whether the provider can tell.
+    pub(crate) fn has_algorithm(&self, key_info: &[u8], algorithms: &WebPkiSupportedAlgorithms) -> bool {
+        self.candidates(key_info, algorithms).next().is_some()
+    }
+
+    /// The algorithms that are meant: for a key of this kind and with this signature's identifier.
+    fn candidates<'b>(
+        &'b self,
+        key_info: &'b [u8],
+        algorithms: &'b WebPkiSupportedAlgorithms,
+    ) -> impl Iterator<Item = &'static dyn SignatureVerificationAlgorithm> + use<'a, 'b> {
+        let kind = public_key(key_info).map(|(kind, _)| kind);
+        algorithms.all.iter().copied().filter(move |algorithm| {
+            Some(algorithm.public_key_alg_id().as_ref()) == kind
+                && algorithm.signature_alg_id().as_ref() == self.algorithm
+        })
     }
 }
 

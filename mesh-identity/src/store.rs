@@ -4,17 +4,20 @@ use std::{
     collections::HashMap,
     future::ready,
     sync::{
-        Arc, RwLock,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
 };
+
+use arc_swap::ArcSwap;
 
 use crate::{IdentityError, IdentitySource, SpiffeId, SvidFuture, TrustBundles, X509Svid};
 
 /// Identities and bundles in memory, replaced atomically by whoever obtains them.
 ///
-/// Clones share the contents. It does not look at the clock: expired certificates are replaced by its owner,
-/// and refused by [`TlsConfigs`](crate::TlsConfigs).
+/// Clones share the contents. A reader takes no lock and allocates nothing, whatever a writer does meanwhile; a writer
+/// copies the table of identities, so that many are better replaced together. It does not look at the clock: expired
+/// certificates are replaced by its owner, and refused by [`TlsConfigs`](crate::TlsConfigs).
 ///
 /// ```
 /// use mesh_identity::{IdentitySource, IdentityStore, TrustBundles};
@@ -29,11 +32,12 @@ pub struct IdentityStore(Arc<Shared>);
 
 #[derive(Debug)]
 struct Shared {
-    contents: RwLock<Contents>,
+    contents: ArcSwap<Contents>,
+    writing: Mutex<()>,
     generation: AtomicU64,
 }
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug)]
 struct Contents {
     svids: HashMap<SpiffeId, Arc<X509Svid>>,
     bundles: Arc<TrustBundles>,
@@ -43,25 +47,35 @@ impl IdentityStore {
     /// A store without any identity.
     pub fn new(bundles: TrustBundles) -> Self {
         let contents = Contents { svids: HashMap::new(), bundles: Arc::new(bundles) };
-        Self(Arc::new(Shared { contents: RwLock::new(contents), generation: AtomicU64::new(0) }))
+        Self(Arc::new(Shared {
+            contents: ArcSwap::from_pointee(contents),
+            writing: Mutex::default(),
+            generation: AtomicU64::new(0),
+        }))
     }
 
-    /// Replaces everything at once: no reader sees the new certificates with the old bundles. Identities not
-    /// named are gone.
+    /// Replaces everything at once: who sees the new certificates and then asks for bundles gets the new ones.
+    /// Identities not named are gone.
     pub fn replace(&self, svids: impl IntoIterator<Item = X509Svid>, bundles: TrustBundles) {
         let svids = svids.into_iter().map(|svid| (svid.id().clone(), Arc::new(svid))).collect();
-        self.change(|contents| *contents = Contents { svids, bundles: Arc::new(bundles) });
+        let bundles = Arc::new(bundles);
+        self.change(|_| Contents { svids, bundles });
     }
 
     /// Adds an identity, or replaces the certificate of one.
     pub fn insert(&self, svid: X509Svid) {
-        self.change(|contents| _ = contents.svids.insert(svid.id().clone(), Arc::new(svid)));
+        self.change(|present| {
+            let mut next = present.clone();
+            next.svids.insert(svid.id().clone(), Arc::new(svid));
+            next
+        });
     }
 
-    fn change(&self, change: impl FnOnce(&mut Contents)) {
-        // A poisoned store stays as it is, and every read of it finds nothing.
-        let Ok(mut contents) = self.0.contents.write() else { return };
-        change(&mut contents);
+    fn change(&self, change: impl FnOnce(&Contents) -> Contents) {
+        // Guards no data: a writer that panicked has stored nothing.
+        let _writing = self.0.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        let next = change(&self.0.contents.load());
+        self.0.contents.store(Arc::new(next));
         self.0.generation.fetch_add(1, Ordering::Release);
     }
 }
@@ -72,11 +86,11 @@ impl IdentitySource for IdentityStore {
     }
 
     fn try_svid(&self, id: &SpiffeId) -> Option<Arc<X509Svid>> {
-        self.0.contents.read().ok()?.svids.get(id).cloned()
+        self.0.contents.load().svids.get(id).cloned()
     }
 
     fn bundles(&self) -> Arc<TrustBundles> {
-        self.0.contents.read().map(|contents| Arc::clone(&contents.bundles)).unwrap_or_default()
+        Arc::clone(&self.0.contents.load().bundles)
     }
 
     fn generation(&self) -> u64 {
@@ -117,5 +131,18 @@ mod tests {
         store.insert(authority.svid("spiffe://example.org/b"));
         assert!(Arc::ptr_eq(&svid, &store.try_svid(&id).unwrap()));
         assert!(Arc::ptr_eq(&bundles, &store.bundles()));
+    }
+
+    #[test]
+    fn a_reader_does_not_wait_for_a_writer() {
+        let authority = Authority::new("example.org");
+        let store = authority.store(["spiffe://example.org/a"]);
+        let id: SpiffeId = "spiffe://example.org/a".parse().unwrap();
+        store.change(|present| {
+            assert!(store.try_svid(&id).is_some());
+            assert!(Arc::ptr_eq(&store.bundles(), &present.bundles));
+            Contents { svids: HashMap::new(), bundles: Arc::clone(&present.bundles) }
+        });
+        assert!(store.try_svid(&id).is_none());
     }
 }

@@ -63,6 +63,7 @@ fn outcome(verified: Result<(), VerifyError>) -> String {
         Ok(()) => "accepted".into(),
         Err(VerifyError::Chain { source, .. }) => {
             let fault = match source.fault() {
+                ChainFault::CriticalExtension => "critical extension",
                 ChainFault::Expired => "expired",
                 ChainFault::Malformed => "malformed",
                 ChainFault::NameConstraint => "name constraint",
@@ -72,6 +73,7 @@ fn outcome(verified: Result<(), VerifyError>) -> String {
                 ChainFault::Signature => "signature",
                 ChainFault::TooComplex => "too complex",
                 ChainFault::UnknownIssuer => "unknown issuer",
+                ChainFault::UnsupportedAlgorithm => "unsupported algorithm",
                 ChainFault::UriNameConstraint => "uri name constraint",
                 _ => "?",
             };

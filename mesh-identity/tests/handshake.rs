@@ -6,12 +6,12 @@ use std::{io::Cursor, sync::Arc};
 
 use mesh_identity::{
     CertSelector, ClientConfigBuilder, ExpectedPeer, IdentitySource, IdentityStore, LeafError, PeerIdentity,
-    PeerIdentityError, Role, ServerConfigBuilder, TrustBundles, VerifyError,
-    testing::{Authority, KeyAlgorithm, provider},
+    PeerIdentityError, Role, ServerConfigBuilder, SpiffeId, TrustBundles, VerifyError,
+    testing::{Authority, KeyAlgorithm, provider, rcgen::CustomExtension},
 };
 use rustls::{
-    AlertDescription, CipherSuite, ClientConnection, Error, HandshakeKind, NamedGroup, ProtocolVersion,
-    ServerConnection,
+    AlertDescription, CipherSuite, ClientConnection, Error, HandshakeKind, InvalidMessage, NamedGroup,
+    PeerIncompatible, ProtocolVersion, ServerConnection,
     crypto::aws_lc_rs::{self, kx_group},
     server::{Acceptor, ServerSessionMemoryCache},
     version::{TLS12, TLS13},
@@ -183,7 +183,7 @@ fn a_server_certificate_that_breaks_a_rule_is_refused_by_that_rule() {
     let refused = |leaf: &mesh_identity::testing::Leaf| {
         let done = handshake(
             client(ca.svid(CLIENT), ca.bundles(), exactly(SERVER)),
-            foreign_server(leaf, ca.bundles(), default_provider()),
+            foreign_server(leaf, ca.bundles(), default_provider(), &[&TLS13]),
         );
         done.server_refused_because().clone()
     };
@@ -219,29 +219,89 @@ fn the_chain_is_sent_with_its_intermediates_and_without_its_root() {
 }
 
 #[test]
-fn every_usual_kind_of_key_connects() {
+fn every_usual_kind_of_key_connects_on_either_side() {
     let ca = example();
-    for algorithm in [KeyAlgorithm::Ed25519, KeyAlgorithm::P256, KeyAlgorithm::P384, KeyAlgorithm::Rsa] {
-        let svid = ca.leaf(CLIENT).algorithm(algorithm).issue().svid().unwrap();
-        let done = handshake(
-            client(svid, ca.bundles(), exactly(SERVER)),
-            server(ca.svid(SERVER), ca.bundles(), anyone()),
-        );
-        done.established();
+    let kinds = [KeyAlgorithm::Ed25519, KeyAlgorithm::P256, KeyAlgorithm::P384, KeyAlgorithm::Rsa];
+    for (at_client, at_server) in
+        kinds.iter().flat_map(|client| kinds.iter().map(move |server| (*client, *server)))
+    {
+        let svid = |id, algorithm| ca.leaf(id).algorithm(algorithm).issue().svid().unwrap();
+        let (client, server) = handshake(
+            client(svid(CLIENT, at_client), ca.bundles(), exactly(SERVER)),
+            server(svid(SERVER, at_server), ca.bundles(), anyone()),
+        )
+        .established();
+        assert_eq!(PeerIdentity::from_connection(&client).unwrap().id(), &id(SERVER), "{at_server:?}");
+        assert_eq!(PeerIdentity::from_connection(&server).unwrap().id(), &id(CLIENT), "{at_client:?}");
     }
+}
+
+// identity#5, identity#23
+#[test]
+fn an_own_id_of_another_shape_than_a_service_account_lets_nobody_else_in() {
+    let (ours, theirs) = (example(), Authority::new("other.example"));
+    let both = || TrustBundles::new([ours.bundle(), theirs.bundle()]);
+    let (batch, stranger) = ("spiffe://example.org/batch/Job-7", "spiffe://other.example/ns/shop/sa/cart");
+    let accepts = || server(ours.svid(batch), both(), anyone());
+    handshake(client(ours.svid(CLIENT), both(), exactly(batch)), accepts()).established();
+
+    let done = handshake(client(theirs.svid(stranger), both(), exactly(batch)), accepts());
+    let expected = VerifyError::Unexpected { expected: anyone(), presented: id(stranger) };
+    assert_eq!(done.client_refused_because(), &expected);
+    let anonymous = foreign_client(None, both(), default_provider(), &[&TLS13]);
+    assert_eq!(handshake(anonymous, accepts()).server_error(), &Error::NoCertificatesPresented);
+
+    let connects = client(ours.svid(batch), both(), exactly(SERVER));
+    let done = handshake(connects, server(theirs.svid(stranger), both(), anyone()));
+    let expected = VerifyError::Unexpected { expected: exactly(SERVER), presented: id(stranger) };
+    assert_eq!(done.server_refused_because(), &expected);
+}
+
+// RFC 8446 §4.4.2 would allow 16 MiB.
+#[test]
+fn certificates_of_more_than_64_kib_are_refused_unread() {
+    let ca = example();
+    let large = |issuer: &Authority| {
+        issuer.intermediate_with(|params| {
+            let filling = vec![0x04; 20 * 1024];
+            let extension = CustomExtension::from_oid_content(&[1, 3, 6, 1, 4, 1, 99_999, 1], filling);
+            params.custom_extensions.push(extension);
+        })
+    };
+    let (three, four) = (large(&large(&large(&ca))), large(&large(&large(&large(&ca)))));
+    let connect = |issuer: &Authority| {
+        let leaf = issuer.leaf(CLIENT).issue();
+        handshake(
+            foreign_client(Some(&leaf), ca.bundles(), default_provider(), &[&TLS13]),
+            server(ca.svid(SERVER), ca.bundles(), anyone()),
+        )
+    };
+    connect(&three).established();
+    let why = InvalidMessage::HandshakePayloadTooLarge;
+    assert_eq!(connect(&four).server_error(), &Error::InvalidMessage(why));
 }
 
 // hbone#1
 #[test]
-fn tls_1_2_is_refused() {
+fn tls_1_2_is_refused_unless_it_is_asked_for() {
     let ca = example();
     let leaf = ca.leaf(CLIENT).issue();
     let done = handshake(
         foreign_client(Some(&leaf), ca.bundles(), default_provider(), &[&TLS12]),
         server(ca.svid(SERVER), ca.bundles(), anyone()),
     );
-    assert!(matches!(done.server_error(), Error::PeerIncompatible(_)), "{:?}", done.server_error());
-    assert_eq!(done.client_error(), &Error::AlertReceived(AlertDescription::ProtocolVersion));
+    let refused = |done: &Handshake| {
+        let why = PeerIncompatible::Tls12NotOfferedOrEnabled;
+        assert_eq!(done.server_error(), &Error::PeerIncompatible(why));
+        assert_eq!(done.client_error(), &Error::AlertReceived(AlertDescription::ProtocolVersion));
+    };
+    refused(&done);
+
+    let done = handshake(
+        client(ca.svid(CLIENT), ca.bundles(), exactly(SERVER)),
+        foreign_server(&ca.leaf(SERVER).issue(), ca.bundles(), default_provider(), &[&TLS12]),
+    );
+    refused(&done);
 }
 
 // hbone#2
@@ -309,7 +369,7 @@ fn a_client_that_would_resume_makes_a_full_handshake() {
 #[test]
 fn our_client_never_resumes_though_the_server_would() {
     let ca = example();
-    let mut server = foreign_server(&ca.leaf(SERVER).issue(), ca.bundles(), default_provider());
+    let mut server = foreign_server(&ca.leaf(SERVER).issue(), ca.bundles(), default_provider(), &[&TLS13]);
     server.session_storage = ServerSessionMemoryCache::new(8);
     let server = Arc::new(server);
     let client = client(ca.svid(CLIENT), ca.bundles(), exactly(SERVER));
@@ -350,7 +410,7 @@ fn a_peer_limited_to_p256_connects_both_ways() {
 
     let (at_client, _) = handshake(
         client(ca.svid(CLIENT), ca.bundles(), exactly(SERVER)),
-        foreign_server(&ca.leaf(SERVER).issue(), ca.bundles(), p256),
+        foreign_server(&ca.leaf(SERVER).issue(), ca.bundles(), p256, &[&TLS13]),
     )
     .established();
     assert_eq!(at_client.negotiated_key_exchange_group().unwrap().name(), NamedGroup::secp256r1);
@@ -389,6 +449,41 @@ fn a_replaced_store_gives_new_handshakes_the_new_certificates_and_roots() {
     store.replace([old.svid(CLIENT), new.svid(SERVER)], new.bundles());
     let done = handshake(client, server);
     assert!(matches!(done.client_refused_because(), VerifyError::Chain { .. }));
+}
+
+#[test]
+fn the_server_name_that_a_client_sends_chooses_the_certificate() {
+    let ca = example();
+    let (other, rest) = ("spiffe://example.org/ns/shop/sa/other", "spiffe://example.org/ns/shop/sa/rest");
+    let store = ca.store([SERVER, other, rest]);
+    let names = || [("stock.example.org", id(SERVER)), ("other.example.org", id(other))];
+    let choosing = |otherwise: Option<SpiffeId>| {
+        ServerConfigBuilder::new(provider())
+            .identity(store.clone(), CertSelector::by_server_name(names(), otherwise))
+            .expect_peer(anyone())
+            .build()
+            .unwrap()
+    };
+    let leaf = ca.leaf(CLIENT).issue();
+    let connect = |name: &'static str, server| {
+        let client = foreign_client(Some(&leaf), ca.bundles(), default_provider(), &[&TLS13]);
+        handshake_with(name.try_into().unwrap(), client, server)
+    };
+    for (name, chosen) in [
+        ("stock.example.org", SERVER),
+        ("OTHER.example.org", other),
+        ("unheard-of.example.org", rest),
+        // An address is no server name, and is not sent.
+        ("192.0.2.7", rest),
+    ] {
+        let (client, _) = connect(name, choosing(Some(id(rest)))).established();
+        assert_eq!(PeerIdentity::from_connection(&client).unwrap().id(), &id(chosen), "{name}");
+    }
+    for name in ["unheard-of.example.org", "192.0.2.7"] {
+        let done = connect(name, choosing(None));
+        assert_eq!(done.server_error(), &Error::General("no server certificate chain resolved".into()));
+        assert_eq!(done.client_error(), &Error::AlertReceived(AlertDescription::AccessDenied));
+    }
 }
 
 #[test]

@@ -10,7 +10,7 @@ use std::{
 };
 
 use mesh_identity::{
-    IdentityError, IdentityStore, PeerIdentity, TlsConfigError, TlsConfigs, TrustBundles,
+    IdentityError, IdentitySource, IdentityStore, PeerIdentity, TlsConfigError, TlsConfigs, TrustBundles,
     testing::{Authority, provider},
 };
 use support::*;
@@ -57,6 +57,27 @@ fn a_rotation_replaces_the_configurations_it_concerns_and_no_other() {
     let after = both();
     assert!(!Arc::ptr_eq(&before.0, &after.0));
     assert!(Arc::ptr_eq(&before.1, &after.1));
+}
+
+// identity#45
+#[test]
+fn the_workload_that_a_connection_is_for_chooses_the_certificate_in_use_then() {
+    let ca = Authority::new("example.org");
+    let store = ca.store([CLIENT, SERVER]);
+    let configs = configs(&store);
+    let client = client(ca.svid(CLIENT), ca.bundles(), anyone());
+    let presented = |destination: &str| {
+        let server = now(configs.server(&id(destination), &anyone())).unwrap();
+        let (client, _) = handshake(client.clone(), server).established();
+        client.peer_certificates().unwrap().to_vec()
+    };
+    for destination in [CLIENT, SERVER, CLIENT] {
+        assert_eq!(presented(destination), store.try_svid(&id(destination)).unwrap().chain());
+    }
+    let before = presented(SERVER);
+    store.insert(ca.svid(SERVER));
+    assert_ne!(presented(SERVER), before);
+    assert_eq!(presented(SERVER), store.try_svid(&id(SERVER)).unwrap().chain());
 }
 
 // identity#67

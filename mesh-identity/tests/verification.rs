@@ -8,8 +8,12 @@ use std::{
 };
 
 use mesh_identity::{
-    ChainFault, LeafError, PeerVerifier, Role, SpiffeIdError, TrustBundles, TrustDomainError, VerifyError,
-    testing::{Authority, Leaf, provider},
+    ChainFault, LeafError, PeerVerifier, Place, Role, SpiffeIdError, TrustBundles, TrustDomainError,
+    VerifyError,
+    testing::{
+        Authority, Leaf, provider,
+        rcgen::{CertificateParams, CustomExtension},
+    },
 };
 use rustls::pki_types::CertificateDer;
 use support::*;
@@ -158,6 +162,29 @@ fn unrelated_certificates_in_the_chain_do_no_harm() {
     chain.insert(1, Authority::new("other.example").root());
     chain.push(ca.leaf(SERVER).issue().chain().remove(0));
     assert_eq!(verifier.verify(&chain[0], &chain[1..], Role::Client, SystemTime::now()), Ok(id(CLIENT)));
+}
+
+#[test]
+fn a_critical_extension_that_nobody_understands_is_found_wherever_it_is() {
+    let ca = example();
+    let strange = |params: &mut CertificateParams| {
+        let mut extension = CustomExtension::from_oid_content(&[1, 3, 6, 1, 4, 1, 99_999, 1], vec![5, 0]);
+        extension.set_criticality(true);
+        params.custom_extensions.push(extension);
+    };
+    let (lower, upper) =
+        (ca.intermediate().intermediate_with(strange), ca.intermediate_with(strange).intermediate());
+    for (leaf, place) in [
+        (ca.leaf(CLIENT).customize(strange).issue(), Place::Leaf),
+        (lower.leaf(CLIENT).issue(), Place::Intermediate(0)),
+        (upper.leaf(CLIENT).issue(), Place::Intermediate(1)),
+    ] {
+        let VerifyError::Chain { source, .. } = verify(&ca, &leaf, Role::Client).unwrap_err() else {
+            panic!()
+        };
+        assert_eq!(source.fault(), ChainFault::CriticalExtension);
+        assert_eq!(source.certificate().unwrap().place(), place);
+    }
 }
 
 // identity#66

@@ -72,7 +72,8 @@ impl TlsSettings {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum KeyExchange {
-    /// X25519MLKEM768 with whoever has it, else what the provider has, in its order.
+    /// X25519MLKEM768 before all others, and then what the provider has, in its order. Whom we connect to chooses; from
+    /// those who connect to us, the first of their groups that we have is taken, as rustls does.
     #[default]
     PreferHybrid,
     /// X25519MLKEM768 or no connection: what is recorded today stays secret from tomorrow's quantum computers. Istio's

@@ -1,7 +1,10 @@
 //! Why no valid path leads from a certificate to a root, and which certificate breaks it.
 
+use std::iter;
+
 use rustls::{crypto::WebPkiSupportedAlgorithms, pki_types::CertificateDer};
-use x509_parser::{certificate::X509Certificate, extensions::GeneralName};
+use webpki::EndEntityCert;
+use x509_parser::{certificate::X509Certificate, extensions::GeneralName, public_key::PublicKey};
 
 use crate::{ChainCertificate, Place, TrustBundle, leaf::parse_certificate, signed::Signed};
 
@@ -18,9 +21,11 @@ pub struct ChainError {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ChainFault {
+    /// A certificate has a critical extension that is not understood.
+    CriticalExtension,
     /// An issuing certificate has expired.
     Expired,
-    /// A certificate is malformed, or uses what the cryptography provider does not have.
+    /// A certificate is malformed.
     Malformed,
     /// The path has a name constraint on something else than URIs that the leaf does not meet.
     NameConstraint,
@@ -37,6 +42,9 @@ pub enum ChainFault {
     /// Nobody in the chain or the bundle bears the name of the certificate's issuer: an intermediate is missing, or the
     /// root is another.
     UnknownIssuer,
+    /// A certificate was signed with an algorithm, or by a kind of key, that the cryptography provider does not verify,
+    /// as with SHA-1 or an RSA key of 1024 bits.
+    UnsupportedAlgorithm,
     /// An issuer constrains the URIs it may issue for. Such constraints are not evaluated, so every SPIFFE ID below them
     /// is refused: leave them out, and keep trust domains apart by their bundles.
     UriNameConstraint,
@@ -44,8 +52,7 @@ pub enum ChainFault {
 
 impl ChainError {
     pub(super) fn new(error: &webpki::Error, chain: &Presented<'_>) -> Self {
-        let fault = fault(error);
-        let (fault, certificate) = chain.blame(error, fault);
+        let (fault, certificate) = chain.blame(error, fault(error));
         Self { fault, certificate: certificate.map(Box::new) }
     }
 
@@ -66,8 +73,11 @@ impl ChainError {
             None => "a certificate of the chain".into(),
         };
         match self.fault {
+            ChainFault::CriticalExtension => {
+                format!("{about} has a critical extension that is not understood")
+            }
             ChainFault::Expired => format!("{about} has expired"),
-            ChainFault::Malformed => format!("{about} is malformed or of an unsupported algorithm"),
+            ChainFault::Malformed => format!("{about} is malformed"),
             ChainFault::NameConstraint => {
                 format!("{about} has name constraints that forbid the leaf's names")
             }
@@ -78,6 +88,9 @@ impl ChainError {
             ChainFault::TooComplex => "the chain has too many candidates for a path".into(),
             ChainFault::UnknownIssuer => {
                 format!("issuer of {about} is unknown, or an intermediate certificate is missing")
+            }
+            ChainFault::UnsupportedAlgorithm => {
+                format!("{about} was signed with an algorithm or a kind of key that is not supported")
             }
             ChainFault::UriNameConstraint => {
                 format!("{about} has uri name constraints, which are not supported")
@@ -100,6 +113,9 @@ fn fault(error: &webpki::Error) -> ChainFault {
         Error::NameConstraintViolation => ChainFault::NameConstraint,
         Error::PathLenConstraintViolated => ChainFault::PathLength,
         Error::UnknownIssuer => ChainFault::UnknownIssuer,
+        Error::UnsupportedCriticalExtension => ChainFault::CriticalExtension,
+        Error::UnsupportedSignatureAlgorithmContext(_)
+        | Error::UnsupportedSignatureAlgorithmForPublicKeyContext(_) => ChainFault::UnsupportedAlgorithm,
         _ => ChainFault::Malformed,
     }
 }
@@ -129,17 +145,31 @@ impl Presented<'_> {
                 self.issuer_where(|certificate| matches!(certificate.name_constraints(), Ok(Some(_))))
             }
             (_, ChainFault::NotAuthority) => self.issuer_where(|certificate| !is_authority(certificate)),
-            (_, ChainFault::Malformed) => self
-                .intermediates
-                .iter()
-                .position(|der| parse_certificate(der).is_none())
-                .map(|index| self.name(Place::Intermediate(index))),
+            (_, ChainFault::CriticalExtension | ChainFault::Malformed) => self.unreadable(),
             (_, ChainFault::PathLength) => self.longest_path_violation(),
-            (_, ChainFault::Signature) => self.walk(|child, issuer| !self.signed(child, issuer)),
+            (_, ChainFault::Signature) => {
+                // For a provider, a key it will not use is a signature that does not fit.
+                if let Some(culprit) = self.walk(|_, issuer| self.has_short_key(issuer)) {
+                    return (ChainFault::UnsupportedAlgorithm, Some(culprit));
+                }
+                self.walk(|child, issuer| !self.signed(child, issuer))
+            }
             (_, ChainFault::UnknownIssuer) => self.walk(|_, _| false),
+            (_, ChainFault::UnsupportedAlgorithm) => {
+                self.walk(|child, issuer| !self.verifiable(child, issuer))
+            }
             _ => None,
         };
         (fault, culprit)
+    }
+
+    /// The first certificate that webpki cannot read: it does not say which.
+    fn unreadable(&self) -> Option<ChainCertificate> {
+        let places = (0..self.intermediates.len()).map(Place::Intermediate);
+        iter::once(Place::Leaf)
+            .chain(places)
+            .find(|place| self.der(*place).is_some_and(|der| EndEntityCert::try_from(der).is_err()))
+            .map(|place| self.name(place))
     }
 
     /// The first issuer of which this holds: the intermediates in their order, then the roots.
@@ -187,6 +217,18 @@ impl Presented<'_> {
         Signed::parse(child).is_some_and(|signed| signed.is_by(issuer.public_key().raw, self.algorithms))
     }
 
+    fn has_short_key(&self, place: Place) -> bool {
+        let Some(issuer) = self.der(place).and_then(parse_certificate) else { return false };
+        matches!(issuer.public_key().parsed(), Ok(PublicKey::RSA(key)) if key.key_size() < MIN_RSA_BITS)
+    }
+
+    fn verifiable(&self, child: Place, issuer: Place) -> bool {
+        let Some((child, issuer)) = self.der(child).zip(self.der(issuer)) else { return false };
+        let Some(issuer) = parse_certificate(issuer) else { return false };
+        Signed::parse(child)
+            .is_some_and(|signed| signed.has_algorithm(issuer.public_key().raw, self.algorithms))
+    }
+
     fn longest_path_violation(&self) -> Option<ChainCertificate> {
         let (mut place, mut below) = (Place::Leaf, 0);
         for _ in 0..=self.intermediates.len() {
@@ -227,3 +269,6 @@ fn constrains_uris(certificate: &X509Certificate<'_>) -> bool {
         .flatten()
         .any(|subtree| matches!(subtree.base, GeneralName::URI(_)))
 }
+
+/// What every provider asks of a key of RSA at least.
+const MIN_RSA_BITS: usize = 2048;

@@ -29,28 +29,7 @@ impl Path<'_> {
     /// Finds a valid path. Says what about its revocation was uncertain and allowed.
     pub(super) fn verify(&self, leaf: &Leaf<'_>) -> Result<Option<Standing>, VerifyError> {
         let skew = self.verifier.clock_skew.as_secs();
-        // The leaf was found in date within the tolerance; webpki knows of none.
-        let bounds = [leaf.not_before(), leaf.not_after()]
-            .map(|bound| bound.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()));
-        let [first, last] = bounds;
-        let mut at = if skew == 0 { self.now.as_secs() } else { self.now.as_secs().max(first).min(last) };
-        let mut outcome = self.build(at);
-        // Nor for issuers: once more, at the moment it names.
-        match outcome.error {
-            Some(webpki::Error::CertExpired { not_after, .. })
-                if self.now.as_secs().saturating_sub(not_after.as_secs()) <= skew && skew > 0 =>
-            {
-                at = not_after.as_secs();
-                outcome = self.build(at);
-            }
-            Some(webpki::Error::CertNotValidYet { not_before, .. })
-                if not_before.as_secs().saturating_sub(self.now.as_secs()) <= skew && skew > 0 =>
-            {
-                at = not_before.as_secs();
-                outcome = self.build(at);
-            }
-            _ => {}
-        }
+        let outcome = self.build_within(skew, leaf);
         match (outcome.refused, outcome.error) {
             (_, None) => Ok(outcome.uncertain),
             (Some(finding), Some(_)) => Err(self.refusal(leaf, finding)),
@@ -65,6 +44,37 @@ impl Path<'_> {
                 Err(VerifyError::Chain { presented: leaf.id().clone(), source })
             }
         }
+    }
+
+    /// webpki knows of no tolerance for clocks. So the moment is moved to where the leaf is in date, as it was found to be
+    /// within the tolerance, and on to where each issuer is that webpki then names: there is such a moment if all have one
+    /// in common.
+    fn build_within(&self, skew: u64, leaf: &Leaf<'_>) -> Outcome {
+        let now = self.now.as_secs();
+        if skew == 0 {
+            return self.build(now);
+        }
+        let [first, last] = [leaf.not_before(), leaf.not_after()]
+            .map(|bound| bound.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()));
+        let mut at = now.max(first).min(last);
+        let mut outcome = self.build(at);
+        for _ in 0..self.intermediates.len() {
+            at = match &outcome.error {
+                Some(webpki::Error::CertExpired { not_after, .. })
+                    if not_after.as_secs() < at && now.saturating_sub(not_after.as_secs()) <= skew =>
+                {
+                    not_after.as_secs()
+                }
+                Some(webpki::Error::CertNotValidYet { not_before, .. })
+                    if not_before.as_secs() > at && not_before.as_secs().saturating_sub(now) <= skew =>
+                {
+                    not_before.as_secs()
+                }
+                _ => break,
+            };
+            outcome = self.build(at);
+        }
+        outcome
     }
 
     fn build(&self, at: u64) -> Outcome {

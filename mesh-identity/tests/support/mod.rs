@@ -12,7 +12,7 @@ use mesh_identity::{
 };
 use rustls::{
     ClientConfig, ClientConnection, ServerConfig, ServerConnection, SupportedProtocolVersion,
-    crypto::CryptoProvider, version::TLS13,
+    crypto::CryptoProvider, pki_types::ServerName,
 };
 
 pub(crate) const CLIENT: &str = "spiffe://example.org/ns/shop/sa/cart";
@@ -45,14 +45,33 @@ pub(crate) fn client(svid: X509Svid, bundles: TrustBundles, expected: ExpectedPe
     builder.expect_peer(expected).build().unwrap()
 }
 
+pub(crate) fn server_with(
+    svid: X509Svid,
+    bundles: TrustBundles,
+    expected: ExpectedPeer,
+    settings: TlsSettings,
+) -> Arc<ServerConfig> {
+    let builder = ServerConfigBuilder::new(provider()).svid(Arc::new(svid), Arc::new(bundles));
+    builder.expect_peer(expected).settings(settings).build().unwrap()
+}
+
+pub(crate) fn client_with(
+    svid: X509Svid,
+    bundles: TrustBundles,
+    expected: ExpectedPeer,
+    settings: TlsSettings,
+) -> Arc<ClientConfig> {
+    let builder = ClientConfigBuilder::new(provider()).svid(Arc::new(svid), Arc::new(bundles));
+    builder.expect_peer(expected).settings(settings).build().unwrap()
+}
+
 pub(crate) fn revoking_server(
     svid: X509Svid,
     bundles: TrustBundles,
     expected: ExpectedPeer,
     revocation: Revocation,
 ) -> Arc<ServerConfig> {
-    let builder = ServerConfigBuilder::new(provider()).svid(Arc::new(svid), Arc::new(bundles));
-    builder.expect_peer(expected).settings(TlsSettings::default().revocation(revocation)).build().unwrap()
+    server_with(svid, bundles, expected, TlsSettings::default().revocation(revocation))
 }
 
 pub(crate) fn revoking_client(
@@ -61,8 +80,7 @@ pub(crate) fn revoking_client(
     expected: ExpectedPeer,
     revocation: Revocation,
 ) -> Arc<ClientConfig> {
-    let builder = ClientConfigBuilder::new(provider()).svid(Arc::new(svid), Arc::new(bundles));
-    builder.expect_peer(expected).settings(TlsSettings::default().revocation(revocation)).build().unwrap()
+    client_with(svid, bundles, expected, TlsSettings::default().revocation(revocation))
 }
 
 /// A client that is not ours: what it presents and speaks is free, whom it trusts is not the question.
@@ -85,10 +103,15 @@ pub(crate) fn foreign_client(
 }
 
 /// A server that is not ours.
-pub(crate) fn foreign_server(leaf: &Leaf, bundles: TrustBundles, provider: CryptoProvider) -> ServerConfig {
+pub(crate) fn foreign_server(
+    leaf: &Leaf,
+    bundles: TrustBundles,
+    provider: CryptoProvider,
+    versions: &[&'static SupportedProtocolVersion],
+) -> ServerConfig {
     let verifier = PeerVerifier::new(&provider, Arc::new(bundles), anyone());
     ServerConfig::builder_with_provider(Arc::new(provider))
-        .with_protocol_versions(&[&TLS13])
+        .with_protocol_versions(versions)
         .unwrap()
         .with_client_cert_verifier(Arc::new(verifier))
         .with_single_cert(leaf.chain(), leaf.key().into())
@@ -134,7 +157,16 @@ pub(crate) fn handshake(
     client: impl Into<Arc<ClientConfig>>,
     server: impl Into<Arc<ServerConfig>>,
 ) -> Handshake {
-    let mut client = ClientConnection::new(client.into(), mesh_identity::server_name()).unwrap();
+    handshake_with(mesh_identity::server_name(), client, server)
+}
+
+/// The same with a server that the client names.
+pub(crate) fn handshake_with(
+    server_name: ServerName<'static>,
+    client: impl Into<Arc<ClientConfig>>,
+    server: impl Into<Arc<ServerConfig>>,
+) -> Handshake {
+    let mut client = ClientConnection::new(client.into(), server_name).unwrap();
     let mut server = ServerConnection::new(server.into()).unwrap();
     let (mut client_error, mut server_error) = (None, None);
     while client.wants_write() || server.wants_write() {

@@ -3,17 +3,21 @@
 use std::{
     collections::HashMap,
     sync::{
-        Arc, PoisonError, RwLock, RwLockReadGuard,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
 };
 
+use arc_swap::ArcSwap;
+
 use crate::{SpiffeId, TrustBundles, X509Svid};
 
-/// Certificates and bundles, replaced together. What did not change stays the same value.
+/// Certificates and bundles, replaced together. What did not change stays the same value. Readers take no lock and allocate
+/// nothing.
 #[derive(Debug, Default)]
 pub(super) struct Held {
-    contents: RwLock<Contents>,
+    contents: ArcSwap<Contents>,
+    writing: Mutex<()>,
     generation: AtomicU64,
 }
 
@@ -26,37 +30,33 @@ struct Contents {
 impl Held {
     /// Replaces everything.
     pub(super) fn replace(&self, svids: impl IntoIterator<Item = Arc<X509Svid>>, bundles: TrustBundles) {
-        let mut contents = self.contents.write().unwrap_or_else(PoisonError::into_inner);
+        // Guards no data: a writer that panicked has stored nothing.
+        let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        let present = self.contents.load();
         let mut replaced = HashMap::new();
         for svid in svids {
-            let kept = contents.svids.get(svid.id()).filter(|held| held.chain() == svid.chain());
+            let kept = present.svids.get(svid.id()).filter(|held| held.chain() == svid.chain());
             let svid = kept.cloned().unwrap_or(svid);
             // The first of several for one id.
             replaced.entry(svid.id().clone()).or_insert(svid);
         }
-        contents.svids = replaced;
-        if !same(&contents.bundles, &bundles) {
-            contents.bundles = Arc::new(bundles);
-        }
-        // Inside the lock: whoever sees the number sees what it announces.
+        let unchanged = same(&present.bundles, &bundles);
+        let bundles = if unchanged { Arc::clone(&present.bundles) } else { Arc::new(bundles) };
+        self.contents.store(Arc::new(Contents { svids: replaced, bundles }));
+        // Last: whoever sees the number sees what it announces.
         self.generation.fetch_add(1, Ordering::Release);
     }
 
     pub(super) fn svid(&self, id: &SpiffeId) -> Option<Arc<X509Svid>> {
-        self.read().svids.get(id).cloned()
+        self.contents.load().svids.get(id).cloned()
     }
 
     pub(super) fn bundles(&self) -> Arc<TrustBundles> {
-        Arc::clone(&self.read().bundles)
+        Arc::clone(&self.contents.load().bundles)
     }
 
     pub(super) fn generation(&self) -> u64 {
         self.generation.load(Ordering::Acquire)
-    }
-
-    /// A panic while the lock was held leaves the contents whole: each part is old or new.
-    fn read(&self) -> RwLockReadGuard<'_, Contents> {
-        self.contents.read().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -1,5 +1,7 @@
 //! Choosing the certificate of a connection allocates nothing, whoever keeps it.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
+
 mod support;
 
 use std::{

@@ -28,7 +28,7 @@ struct Contents {
 }
 
 impl Held {
-    /// Replaces everything.
+    /// Replaces everything. Agents repeat themselves: what changes nothing is no new generation.
     pub(super) fn replace(&self, svids: impl IntoIterator<Item = Arc<X509Svid>>, bundles: TrustBundles) {
         // Guards no data: a writer that panicked has stored nothing.
         let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
@@ -40,8 +40,12 @@ impl Held {
             // The first of several for one id.
             replaced.entry(svid.id().clone()).or_insert(svid);
         }
-        let unchanged = same(&present.bundles, &bundles);
-        let bundles = if unchanged { Arc::clone(&present.bundles) } else { Arc::new(bundles) };
+        let same_bundles = same(&present.bundles, &bundles);
+        let held = |(id, svid)| present.svids.get(id).is_some_and(|held| Arc::ptr_eq(held, svid));
+        if same_bundles && replaced.len() == present.svids.len() && replaced.iter().all(held) {
+            return;
+        }
+        let bundles = if same_bundles { Arc::clone(&present.bundles) } else { Arc::new(bundles) };
         self.contents.store(Arc::new(Contents { svids: replaced, bundles }));
         // Last: whoever sees the number sees what it announces.
         self.generation.fetch_add(1, Ordering::Release);
@@ -85,6 +89,8 @@ mod tests {
         held.replace([svid()], authority.bundles());
         let id = a.parse().unwrap();
         let (first, bundles, generation) = (held.svid(&id).unwrap(), held.bundles(), held.generation());
+        held.replace([svid()], authority.bundles());
+        assert_eq!(held.generation(), generation);
         held.replace([svid(), Arc::new(authority.svid(b))], authority.bundles());
         assert!(Arc::ptr_eq(&first, &held.svid(&id).unwrap()));
         assert!(Arc::ptr_eq(&bundles, &held.bundles()));

@@ -14,7 +14,7 @@ use super::{
     metrics::{FailureCounts, QueueLengths, RotationMetrics},
     moment::Moment,
     roots::Roots,
-    rotation::{Call, Event, Failure, NotPermitted, Priority, Rotation, Validity, Verdict},
+    rotation::{Call, Contact, Event, Failure, NotPermitted, Priority, Rotation, Validity, Verdict},
     settings::RotationSettings,
     view::View,
 };
@@ -173,8 +173,12 @@ impl Shared {
                 let reason = describe(&error);
                 tracing::warn!(target: TARGET, %id, %reason, "no certificate");
                 core.failed.count(error.fault());
-                let outage = matches!(error.fault(), IssueFault::Deadline | IssueFault::Unreachable);
-                let failure = Failure { reason, outage, retryable: error.is_retryable() };
+                let contact = match error.fault() {
+                    IssueFault::Answer | IssueFault::Refused => Contact::Answered,
+                    IssueFault::Deadline | IssueFault::Unreachable => Contact::Missed,
+                    IssueFault::Local => Contact::Untried,
+                };
+                let failure = Failure { reason, contact, retryable: error.is_retryable() };
                 core.rotation.handle_answer(id, *ticket, Err(failure), &now);
             }
         }

@@ -40,6 +40,13 @@ impl Entry {
         }
     }
 
+    /// Keeps nothing but when it was called for last.
+    pub(super) fn forget(&mut self) {
+        let Self { last_call, timer, .. } = *self;
+        let phase = std::mem::replace(&mut self.phase, Phase::Idle);
+        *self = Self { phase, tenure: Tenure::Gone, last_call, timer, ..Self::new() };
+    }
+
     pub(super) fn is_permitted(&self) -> bool {
         self.tenure == Tenure::Permitted
     }
@@ -88,6 +95,6 @@ pub(super) enum Tenure {
     Leaving {
         until: Instant,
     },
-    /// Forgotten; only the end of its call is waited for.
+    /// Forgotten; only the end of its call is waited for, or the time at which the next one might be made.
     Gone,
 }

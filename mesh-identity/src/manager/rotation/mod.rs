@@ -68,9 +68,19 @@ pub(super) enum Event {
 #[derive(Clone, Debug)]
 pub(super) struct Failure {
     pub(super) reason: Arc<str>,
-    /// Whether the authority was not reached, or did not answer.
-    pub(super) outage: bool,
+    pub(super) contact: Contact,
     pub(super) retryable: bool,
+}
+
+/// What a call says about whether the authority is there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Contact {
+    /// It answered, whatever it said.
+    Answered,
+    /// It was not reached, or did not answer.
+    Missed,
+    /// Nothing: the call failed before it was made.
+    Untried,
 }
 
 /// Whether a certificate is to be handed out.
@@ -177,10 +187,11 @@ impl Rotation {
     ) -> Verdict {
         self.observe(now);
         self.calls = self.calls.saturating_sub(1);
-        let missed = matches!(&answer, Err(failure) if failure.outage);
-        if !missed {
+        let contact = answer.as_ref().map_or_else(|failure| failure.contact, |_| Contact::Answered);
+        if contact == Contact::Answered {
             self.outage.answered();
         }
+        let missed = contact == Contact::Missed;
         let began = missed && self.outage.missed(now.instant, self.random.f64());
         let verdict = self.take_answer(id, ticket, answer, now);
         if began {
@@ -208,7 +219,7 @@ impl Rotation {
             Tenure::Permitted => {}
             Tenure::Leaving { .. } => return Verdict::Discard,
             Tenure::Gone => {
-                self.remove(id);
+                self.remove_when_due(id, now);
                 return Verdict::Discard;
             }
         }
@@ -244,9 +255,10 @@ impl Rotation {
         let failures = if failure.retryable { entry.failures } else { u32::MAX };
         let pause = backoff(failures, settings.min_interval, settings.max_backoff, draw);
         let retry_at = now.instant + pause.max(settings.min_interval);
-        entry.phase = Phase::Backoff { retry_at, awaited: false, outage: failure.outage };
+        let missed = failure.contact == Contact::Missed;
+        entry.phase = Phase::Backoff { retry_at, awaited: false, outage: missed };
         self.events.push_back(Event::Failed(id.clone()));
-        if failure.outage && self.outage.is_on() {
+        if missed && self.outage.is_on() {
             // The outage sets the pace.
             self.enqueue(id, Priority::Renewal, now);
         } else {
@@ -307,9 +319,10 @@ impl Rotation {
     /// Does what is due for one identity, and sets its timer for what comes next.
     fn look_at(&mut self, id: &SpiffeId, now: &Moment) {
         let Some(entry) = self.entries.get_mut(id) else { return };
-        if matches!(entry.tenure, Tenure::Leaving { until } if until <= now.instant) {
-            self.forget(id);
-            return;
+        match entry.tenure {
+            Tenure::Leaving { until } if until <= now.instant => return self.forget(id, now),
+            Tenure::Gone => return self.remove_when_due(id, now),
+            Tenure::Leaving { .. } | Tenure::Permitted => {}
         }
         let expired = entry.validity.is_some_and(|validity| validity.is_over(now.wall));
         if expired {
@@ -333,16 +346,25 @@ impl Rotation {
         self.set_timer(id, now);
     }
 
-    fn forget(&mut self, id: &SpiffeId) {
+    fn forget(&mut self, id: &SpiffeId, now: &Moment) {
         self.events.push_back(Event::Forgotten(id.clone()));
-        match self.entries.get_mut(id) {
-            Some(entry) if matches!(entry.phase, Phase::InFlight { .. }) => {
-                entry.tenure = Tenure::Gone;
-                entry.validity = None;
-                self.timers.set(id, entry.timer.take(), None);
-            }
-            _ => self.remove(id),
+        if let Some(entry) = self.entries.get_mut(id) {
+            entry.forget();
         }
+        self.remove_when_due(id, now);
+    }
+
+    /// Removes what was forgotten, unless its call is under way or too short a time ago to be called for again.
+    fn remove_when_due(&mut self, id: &SpiffeId, now: &Moment) {
+        let Some(entry) = self.entries.get(id) else { return };
+        let is_busy = matches!(entry.phase, Phase::InFlight { .. });
+        let is_recent = self.callable_at(entry).is_some_and(|at| at > now.instant);
+        if is_busy || is_recent { self.set_timer(id, now) } else { self.remove(id) }
+    }
+
+    /// Before when no call may be made for an identity.
+    fn callable_at(&self, entry: &Entry) -> Option<Instant> {
+        entry.last_call.map(|last| last + self.settings.min_interval)
     }
 
     fn remove(&mut self, id: &SpiffeId) {
@@ -356,8 +378,8 @@ impl Rotation {
 
     /// Queues an identity, or has it wait until its last call is long enough ago.
     fn enqueue(&mut self, id: &SpiffeId, priority: Priority, now: &Moment) {
+        let earliest = self.entries.get(id).and_then(|entry| self.callable_at(entry));
         let Some(entry) = self.entries.get_mut(id) else { return };
-        let earliest = entry.last_call.map(|last| last + self.settings.min_interval);
         match earliest {
             Some(earliest) if earliest > now.instant => {
                 let outage = matches!(entry.phase, Phase::Backoff { outage: true, .. });
@@ -434,10 +456,13 @@ impl Rotation {
     }
 
     fn set_timer(&mut self, id: &SpiffeId, now: &Moment) {
+        let callable_at = self.entries.get(id).and_then(|entry| self.callable_at(entry));
         let Some(entry) = self.entries.get_mut(id) else { return };
         let leave = match entry.tenure {
+            Tenure::Gone if matches!(entry.phase, Phase::InFlight { .. }) => None,
+            Tenure::Gone => callable_at,
             Tenure::Leaving { until } => Some(until),
-            Tenure::Gone | Tenure::Permitted => None,
+            Tenure::Permitted => None,
         };
         let expiry = entry.validity.map(|validity| now.instant_of(validity.end()));
         let action = match entry.phase {
@@ -494,7 +519,7 @@ impl Rotation {
 }
 
 fn unusable(reason: &str) -> Failure {
-    Failure { reason: reason.into(), outage: false, retryable: true }
+    Failure { reason: reason.into(), contact: Contact::Answered, retryable: true }
 }
 
 /// How often the clocks are compared at least.

@@ -187,6 +187,26 @@ fn in_an_outage_one_failure_is_the_answer_for_all_who_wait() {
 }
 
 #[test]
+fn a_call_that_could_not_be_made_ends_no_outage() {
+    let mut sim = Simulation::new(half_life());
+    sim.authority.mood = Mood::Unreachable;
+    (0..5).for_each(|index| sim.permit(&id(index)));
+    sim.advance(Duration::from_secs(60));
+    assert!(sim.rotation.is_outage());
+    sim.authority.mood = Mood::Uncallable;
+    sim.advance(Duration::from_secs(60));
+    assert!(sim.rotation.is_outage());
+    // Nor is one begun by it.
+    sim.authority.mood = Mood::Issues;
+    sim.request(&id(0)).unwrap();
+    sim.advance(Duration::from_secs(2));
+    assert!(!sim.rotation.is_outage());
+    sim.authority.mood = Mood::Uncallable;
+    sim.advance(20 * HOUR);
+    assert!(!sim.rotation.is_outage());
+}
+
+#[test]
 fn requests_do_not_make_more_than_one_call_in_the_least_interval() {
     let mut sim = Simulation::new(half_life());
     let a = id("a");
@@ -316,6 +336,25 @@ fn a_call_outlived_by_its_identity_counts_if_the_identity_is_back() {
         assert!(sim.is_available(&a), "{pause:?}");
         assert_eq!(sim.calls_for(&a).len(), 1, "{pause:?}");
     }
+}
+
+// identity#51
+#[test]
+fn an_identity_that_comes_and_goes_is_called_for_no_more_often_than_one_that_stays() {
+    let mut sim = Simulation::new(half_life().grace(Duration::ZERO));
+    let a = id("a");
+    for _ in 0..100 {
+        sim.permit(&a);
+        sim.advance(Duration::from_millis(50));
+        sim.withdraw(&a);
+        sim.advance(Duration::from_millis(50));
+        assert!(sim.condition(&a).is_none());
+    }
+    let calls = sim.calls_for(&a);
+    assert!(calls.windows(2).all(|pair| pair[1] - pair[0] >= 1000), "{calls:?}");
+    assert!(calls.len() >= 5, "{calls:?}");
+    sim.advance(SECOND);
+    assert!(sim.rotation.entries.is_empty() && sim.rotation.timers.next().is_none());
 }
 
 #[test]

@@ -36,6 +36,8 @@ enum Mood {
     Issues,
     Refuses,
     RefusesForGood,
+    /// There is no token to call it with.
+    Uncallable,
     Unreachable,
 }
 
@@ -160,16 +162,17 @@ impl Simulation {
 
 impl Authority {
     fn answer(&self, wall: SystemTime) -> Result<Validity, Failure> {
-        let failure = |outage, retryable| Err(Failure { reason: "no".into(), outage, retryable });
+        let failure = |contact, retryable| Err(Failure { reason: "no".into(), contact, retryable });
         match self.mood {
             Mood::Issues => {
                 let by = Duration::from_secs(self.ahead.unsigned_abs());
                 let not_before = if self.ahead < 0 { wall - by } else { wall + by };
                 Ok(Validity { not_before, not_after: not_before + self.lifetime })
             }
-            Mood::Refuses => failure(false, true),
-            Mood::RefusesForGood => failure(false, false),
-            Mood::Unreachable => failure(true, true),
+            Mood::Refuses => failure(Contact::Answered, true),
+            Mood::RefusesForGood => failure(Contact::Answered, false),
+            Mood::Uncallable => failure(Contact::Untried, true),
+            Mood::Unreachable => failure(Contact::Missed, true),
         }
     }
 }

@@ -21,6 +21,7 @@ fn step() -> impl Strategy<Value = Step> {
         Just(Mood::Issues),
         Just(Mood::Refuses),
         Just(Mood::RefusesForGood),
+        Just(Mood::Uncallable),
         Just(Mood::Unreachable)
     ];
     prop_oneof![
@@ -101,8 +102,11 @@ proptest! {
 
     // identity#39, identity#47, identity#48, identity#51, identity#52, identity#53, identity#54, identity#55
     #[test]
-    fn whatever_happens_limits_hold_and_in_the_end_all_is_well(steps in prop::collection::vec(step(), 0..60)) {
-        let settings = RotationSettings::default().max_calls(3.try_into().unwrap());
+    fn whatever_happens_limits_hold_and_in_the_end_all_is_well(
+        steps in prop::collection::vec(step(), 0..60),
+        grace in prop_oneof![Just(Duration::ZERO), Just(Duration::from_secs(30))],
+    ) {
+        let settings = RotationSettings::default().max_calls(3.try_into().unwrap()).grace(grace);
         let mut checked = Checked { sim: Simulation::new(settings), permitted: HashSet::new(), seen: 0 };
         for step in &steps {
             checked.apply(step);

@@ -166,7 +166,7 @@ pub use {
     certificate::{ChainCertificate, Place},
     config::{
         ClientConfigBuilder, Complete, ConfigBuilder, ConfigError, KeyExchange, ServerConfigBuilder,
-        TlsConfigError, TlsConfigs, TlsSettings, WantsIdentity, WantsPeer, server_name,
+        TlsConfigError, TlsConfigs, TlsEntry, TlsSettings, WantsIdentity, WantsPeer, server_name,
     },
     crl::{
         Revocation, RevocationCounts, RevocationListError, RevocationLists, RevocationPolicy,

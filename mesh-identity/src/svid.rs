@@ -7,6 +7,7 @@ use rustls::{
     pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, pem, pem::PemObject},
     sign::CertifiedKey,
 };
+use zeroize::Zeroizing;
 
 use crate::{
     ChainCertificate, LeafError, Place, SpiffeId,
@@ -42,6 +43,8 @@ impl X509Svid {
         key: PrivatePkcs8KeyDer<'static>,
         provider: &CryptoProvider,
     ) -> Result<Self, SvidError> {
+        // Overwritten on every way out, as is the copy that the provider takes.
+        let key = Zeroizing::new(key);
         let mut chain = chain.into_iter();
         let leaf = chain.next().ok_or(SvidError::NoCertificate)?;
         let facts = Leaf::parse(&leaf)?;
@@ -59,7 +62,7 @@ impl X509Svid {
             }
             sent.push(certificate);
         }
-        let key = provider.key_provider.load_private_key(key.into()).map_err(SvidError::Key)?;
+        let key = provider.key_provider.load_private_key(key.clone_key().into()).map_err(SvidError::Key)?;
         let key = CertifiedKey::new(sent, key);
         key.keys_match().map_err(SvidError::KeyMismatch)?;
         Ok(Self {

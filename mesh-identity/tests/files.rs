@@ -160,3 +160,20 @@ async fn revocation_lists_follow_their_file_through_absence_and_nonsense() {
     assert_eq!(revocation.status().lists, 1);
     following.abort();
 }
+
+// identity §8: what the reference does not detect.
+#[tokio::test]
+async fn a_file_identity_that_is_revoked_says_so_until_it_is_replaced() {
+    let ca = Authority::new("example.org");
+    let mut mount = Mount::new("revoked");
+    let leaf = ca.leaf(CLIENT).issue();
+    mount.identity(&ca, &leaf);
+    let source = FileSource::open(CredentialFiles::istio(&mount.directory), provider()).unwrap();
+    let revocation = Revocation::new(RevocationPolicy::FAIL_OPEN);
+    assert_eq!(source.revoked_by(&revocation), None);
+    revocation.load(ca.revocation_list().revoke(&leaf.chain()[0]).pem().as_bytes()).unwrap();
+    assert!(source.revoked_by(&revocation).unwrap().is_revocation());
+    mount.identity(&ca, &ca.leaf(CLIENT).issue());
+    source.reload().unwrap();
+    assert_eq!(source.revoked_by(&revocation), None);
+}

@@ -359,3 +359,54 @@ fn an_id_that_is_not_expected_is_told_apart_from_a_revoked_one() {
     let refused = nobody.revocation(revocation).verify(&leaf[0], &[], Role::Client, SystemTime::now());
     assert!(matches!(refused, Err(VerifyError::Unexpected { .. })));
 }
+
+// identity §8: what the reference does not detect.
+#[test]
+fn an_own_certificate_that_a_list_names_is_noticed_and_counts_as_nobodys() {
+    let ca = example();
+    let issuing = ca.intermediate();
+    let bundles = Arc::new(ca.bundles());
+    for policy in [RevocationPolicy::FAIL_OPEN, RevocationPolicy::FAIL_CLOSED] {
+        let revocation = Revocation::new(policy);
+        let own = issuing.svid(CLIENT);
+        let revoked = || revocation.revokes(&own, &bundles, &provider(), SystemTime::now());
+        // That nobody knows is no revocation, whatever is done about peers.
+        assert_eq!(revoked(), None);
+        revocation.load(&issuing.revocation_list().revoke(&leaf_of_svid(&issuing)).der()).unwrap();
+        assert_eq!(revoked(), None);
+        revocation.load(&issuing.revocation_list().revoke(&own.chain()[0]).der()).unwrap();
+        assert!(
+            matches!(revoked(), Some(VerifyError::Revoked { certificate, .. }) if certificate.place() == Place::Leaf)
+        );
+        revocation.load(&ca.revocation_list().revoke(&own.chain()[1]).der()).unwrap();
+        assert!(
+            matches!(revoked(), Some(VerifyError::Revoked { certificate, .. }) if certificate.place() == Place::Intermediate(0))
+        );
+        let counts = revocation.counts();
+        assert_eq!((counts.refused_clients, counts.refused_servers), (0, 0));
+    }
+}
+
+fn leaf_of_svid(ca: &Authority) -> CertificateDer<'static> {
+    ca.svid(SERVER).chain()[0].clone()
+}
+
+// identity#72
+#[test]
+fn lists_concern_whose_issuer_published_one_and_everybody_where_a_missing_one_refuses() {
+    let (ca, other) = (example(), Authority::with_name("elsewhere", "example.org"));
+    let chain = ca.leaf(CLIENT).issue().chain();
+    for (policy, unnamed) in [(RevocationPolicy::FAIL_OPEN, false), (RevocationPolicy::FAIL_CLOSED, true)] {
+        let revocation = Revocation::new(policy);
+        assert_eq!(revocation.concerns(&chain), unnamed);
+        revocation.load(&other.revocation_list().der()).unwrap();
+        assert_eq!(revocation.concerns(&chain), unnamed);
+        revocation.load(&ca.revocation_list().der()).unwrap();
+        assert!(revocation.concerns(&chain));
+    }
+    let revocation = Revocation::new(RevocationPolicy::FAIL_OPEN);
+    revocation.count_ended(Role::Client);
+    revocation.count_ended(Role::Server);
+    let counts = revocation.counts();
+    assert_eq!((counts.refused_clients, counts.refused_servers), (1, 1));
+}

@@ -93,6 +93,32 @@ fn replaced_bundles_replace_every_configuration() {
     assert!(handshake(client, server()).server.is_err());
 }
 
+// identity#68, hbone#74
+#[test]
+fn a_configuration_is_current_until_what_it_was_made_of_is_replaced() {
+    let ca = Authority::new("example.org");
+    let store = ca.store([CLIENT, SERVER]);
+    let configs = configs(&store);
+    let server = || now(configs.server_entry(&id(SERVER), &anyone())).unwrap();
+    let first = server();
+    assert!(Arc::ptr_eq(first.svid(), &store.try_svid(&id(SERVER)).unwrap()));
+    assert!(Arc::ptr_eq(first.bundles(), &store.bundles()));
+    assert!(Arc::ptr_eq(first.config(), &now(configs.server(&id(SERVER), &anyone())).unwrap()));
+    store.insert(ca.svid(CLIENT));
+    assert!(configs.is_current(&first));
+    store.insert(ca.svid(SERVER));
+    assert!(!configs.is_current(&first));
+
+    let second = server();
+    assert!(configs.is_current(&second));
+    store.replace([ca.svid(SERVER)], ca.bundles());
+    assert!(!configs.is_current(&second));
+    let client = now(configs.client_entry(&id(SERVER), &anyone())).unwrap();
+    assert!(configs.is_current(&client));
+    store.replace([], ca.bundles());
+    assert!(!configs.is_current(&client));
+}
+
 #[test]
 fn an_identity_that_is_gone_has_no_configuration_any_more() {
     let ca = Authority::new("example.org");

@@ -8,14 +8,14 @@ use std::{
     collections::HashMap,
     pin::Pin,
     sync::{Arc, Mutex},
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use futures_util::{Stream, StreamExt, stream};
 use grpc_server::{Folder, Server};
 use mesh_identity::{
-    AgentEndpoint, AgentError, DelegatedIdentity, IdentityError, IdentitySource, SpiffeId, WorkloadApi,
-    WorkloadSelectors,
+    AgentEndpoint, AgentError, DelegatedIdentity, ExpectedPeer, IdentityError, IdentitySource, PeerVerifier,
+    Revocation, RevocationPolicy, Role, SpiffeId, WorkloadApi, WorkloadSelectors,
     proto::{
         spiffe::{
             X509BundlesRequest, X509BundlesResponse, X509svid, X509svidRequest, X509svidResponse,
@@ -245,6 +245,58 @@ async fn the_status_says_whether_to_ask_again() {
         until(&source, || source.try_svid(&id(CART)).is_some()).await;
         driving.abort();
     }
+}
+
+// identity#70, identity#74
+#[tokio::test]
+async fn revocation_lists_come_with_identities_and_a_broken_one_changes_nothing() {
+    let authority = Authority::new("example.org");
+    let (cart, stock) = (svid(&authority, CART, ""), Issued::new(&authority, STOCK));
+    let with_lists = |crl| Ok(X509svidResponse { crl, ..answer(vec![cart.clone()], HashMap::new()) });
+    let agent = Agent::new(vec![cart.clone()]);
+    let folder = Folder::new();
+    let _server = agent.serve(&folder);
+    let revocation = Revocation::new(RevocationPolicy::FAIL_OPEN);
+    let (source, driver) = WorkloadApi::new(endpoint(&folder), provider());
+    let driving = tokio::spawn(driver.revocation(revocation.clone()).run());
+    source.default_id().await.unwrap();
+    assert_eq!((revocation.status().lists, revocation.generation()), (0, 1));
+
+    let list = authority.revocation_list().revoke(&stock.chain[0]).der().to_vec();
+    let _ = agent.states.send_replace(with_lists(vec![list.clone()]));
+    until(&source, || revocation.status().lists == 1).await;
+    let verifier = PeerVerifier::new(&provider(), source.bundles(), ExpectedPeer::exact([id(STOCK)]))
+        .revocation(revocation.clone());
+    let verify = || verifier.verify(&stock.chain[0], &[], Role::Client, SystemTime::now());
+    assert!(verify().unwrap_err().is_revocation());
+
+    // The same lists once more are no change, and one that cannot be read leaves them all as they were.
+    let (generation, loads) = (source.generation(), revocation.status().loads);
+    let _ = agent.states.send_replace(with_lists(vec![list.clone()]));
+    until(&source, || source.generation() != generation).await;
+    assert_eq!(revocation.status().loads, loads);
+    let _ = agent.states.send_replace(with_lists(vec![list, vec![0x30]]));
+    until(&source, || revocation.status().failed_loads == 1).await;
+    assert!(verify().unwrap_err().is_revocation());
+
+    let _ = agent.states.send_replace(with_lists(Vec::new()));
+    until(&source, || revocation.status().lists == 0).await;
+    assert_eq!(verify(), Ok(id(STOCK)));
+    driving.abort();
+}
+
+// identity §10.3
+#[tokio::test]
+async fn an_agent_may_listen_on_tcp() {
+    let authority = Authority::new("example.org");
+    let agent = Agent::new(vec![svid(&authority, CART, "")]);
+    let server = Server::tcp(SpiffeWorkloadApiServer::new(agent.clone())).await;
+    let endpoint: AgentEndpoint = format!("tcp://{}", server.address.unwrap()).parse().unwrap();
+    let (source, driver) = WorkloadApi::new(endpoint, provider());
+    let driving = tokio::spawn(driver.run());
+    assert_eq!(source.default_id().await.unwrap(), id(CART));
+    assert_eq!(*agent.calls.lock().unwrap(), [true]);
+    driving.abort();
 }
 
 #[tokio::test]

@@ -9,7 +9,7 @@ use rustls::{
 };
 
 use super::{
-    ClientConfigBuilder, ConfigError, ServerConfigBuilder, TlsSettings,
+    ClientConfigBuilder, ConfigError, ServerConfigBuilder, TlsEntry, TlsSettings,
     lookup::{Entry, Lookup},
     provider::narrowed,
 };
@@ -108,6 +108,23 @@ impl TlsConfigs {
         identity: &SpiffeId,
         expected: &ExpectedPeer,
     ) -> Result<Arc<ServerConfig>, TlsConfigError> {
+        self.server_entry(identity, expected).await.map(|entry| Arc::clone(entry.config()))
+    }
+
+    /// The same with what it was made of.
+    ///
+    /// # Errors
+    ///
+    /// As [`server`](Self::server).
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future loses nothing.
+    pub async fn server_entry(
+        &self,
+        identity: &SpiffeId,
+        expected: &ExpectedPeer,
+    ) -> Result<Arc<TlsEntry<ServerConfig>>, TlsConfigError> {
         self.look_up(&self.servers, identity, expected, |svid, bundles| {
             ServerConfigBuilder::new(Arc::clone(&self.provider))
                 .svid(svid, bundles)
@@ -133,6 +150,23 @@ impl TlsConfigs {
         identity: &SpiffeId,
         expected: &ExpectedPeer,
     ) -> Result<Arc<ClientConfig>, TlsConfigError> {
+        self.client_entry(identity, expected).await.map(|entry| Arc::clone(entry.config()))
+    }
+
+    /// The same with what it was made of.
+    ///
+    /// # Errors
+    ///
+    /// As [`client`](Self::client).
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future loses nothing.
+    pub async fn client_entry(
+        &self,
+        identity: &SpiffeId,
+        expected: &ExpectedPeer,
+    ) -> Result<Arc<TlsEntry<ClientConfig>>, TlsConfigError> {
         self.look_up(&self.clients, identity, expected, |svid, bundles| {
             ClientConfigBuilder::new(Arc::clone(&self.provider))
                 .svid(svid, bundles)
@@ -144,37 +178,43 @@ impl TlsConfigs {
         .await
     }
 
+    /// Whether a configuration would be made of the same today. One that would not is for no new connection, and
+    /// connections that were made with it are to take nothing new. Costs two look-ups at the source.
+    pub fn is_current<C>(&self, entry: &TlsEntry<C>) -> bool {
+        entry.is_current(&*self.identities)
+    }
+
     async fn look_up<C>(
         &self,
         cache: &Lookup<C>,
         identity: &SpiffeId,
         expected: &ExpectedPeer,
         build: impl FnOnce(Arc<X509Svid>, Arc<TrustBundles>) -> Result<Arc<C>, ConfigError>,
-    ) -> Result<Arc<C>, TlsConfigError> {
+    ) -> Result<Arc<TlsEntry<C>>, TlsConfigError> {
         // Read first: what is fetched below may be newer than this says, never older.
         let generation = self.identities.generation();
         if let Some(found) = cache.find(identity, expected, |entry| {
             (entry.generation() == generation)
-                .then(|| self.check_in_date(&entry.svid).map(|()| Arc::clone(&entry.config)))
+                .then(|| self.check_in_date(entry.made.svid()).map(|()| Arc::clone(&entry.made)))
         }) {
             return Ok(found?);
         }
         match self.fetch(identity).await {
             Ok((svid, bundles)) => {
                 let unchanged = cache.find(identity, expected, |entry| {
-                    let same = Arc::ptr_eq(&entry.svid, &svid) && Arc::ptr_eq(&entry.bundles, &bundles);
-                    same.then(|| {
+                    entry.made.is_made_of(&svid, &bundles).then(|| {
                         entry.renew(generation);
-                        Arc::clone(&entry.config)
+                        Arc::clone(&entry.made)
                     })
                 });
-                if let Some(config) = unchanged {
-                    return Ok(config);
+                if let Some(made) = unchanged {
+                    return Ok(made);
                 }
                 let config = build(Arc::clone(&svid), Arc::clone(&bundles))?;
-                let entry = Entry::new(Arc::clone(&config), svid, bundles, generation);
+                let made = Arc::new(TlsEntry::new(config, svid, bundles));
+                let entry = Entry::new(Arc::clone(&made), generation);
                 cache.insert(identity.clone(), expected.clone(), entry);
-                Ok(config)
+                Ok(made)
             }
             Err(error) => {
                 // The key of an identity that is gone goes with it.

@@ -11,7 +11,8 @@ use std::{
 
 use arc_swap::ArcSwap;
 
-use crate::{ExpectedPeer, SpiffeId, TrustBundles, X509Svid};
+use super::TlsEntry;
+use crate::{ExpectedPeer, SpiffeId};
 
 /// Readers take the map as it is; a writer copies the part it changes. That suits configurations, which are read for each
 /// connection and written when a certificate is replaced.
@@ -37,22 +38,15 @@ struct Keyed<C> {
     entry: Entry<C>,
 }
 
-/// A configuration and what it was made of.
+/// What is kept under a key.
 pub(super) struct Entry<C> {
-    pub(super) config: Arc<C>,
-    pub(super) svid: Arc<X509Svid>,
-    pub(super) bundles: Arc<TrustBundles>,
+    pub(super) made: Arc<TlsEntry<C>>,
     generation: AtomicU64,
 }
 
 impl<C> Entry<C> {
-    pub(super) fn new(
-        config: Arc<C>,
-        svid: Arc<X509Svid>,
-        bundles: Arc<TrustBundles>,
-        generation: u64,
-    ) -> Self {
-        Self { config, svid, bundles, generation: AtomicU64::new(generation) }
+    pub(super) fn new(made: Arc<TlsEntry<C>>, generation: u64) -> Self {
+        Self { made, generation: AtomicU64::new(generation) }
     }
 
     /// The source's generation at which the entry was last found right.

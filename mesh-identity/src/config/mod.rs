@@ -4,6 +4,7 @@ mod builder;
 mod cache;
 mod client;
 mod credentials;
+mod entry;
 mod lookup;
 mod provider;
 mod server;
@@ -16,6 +17,7 @@ use rustls::pki_types::ServerName;
 pub use builder::{Complete, ConfigBuilder, WantsIdentity, WantsPeer};
 pub use cache::{TlsConfigError, TlsConfigs};
 pub use client::ClientConfigBuilder;
+pub use entry::TlsEntry;
 #[cfg(feature = "istio-ca")]
 pub(crate) use provider::narrowed;
 pub use server::ServerConfigBuilder;

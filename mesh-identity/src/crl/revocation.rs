@@ -10,7 +10,7 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
-use rustls::crypto::CryptoProvider;
+use rustls::{crypto::CryptoProvider, pki_types::CertificateDer};
 
 use super::{RevocationListError, RevocationLists, RevocationPolicy};
 use crate::{ExpectedPeer, PeerVerifier, Role, TrustBundles, VerifyError, X509Svid};
@@ -136,8 +136,20 @@ impl Revocation {
         }
     }
 
+    /// Whether the present lists, under the policy, may refuse a peer with this chain: if not, a connection that stands
+    /// need not be verified again after a reload. Costs a look at each certificate, far less than a verification.
+    pub fn concerns(&self, chain: &[CertificateDer<'_>]) -> bool {
+        self.0.policy.refuses_unknown() || self.0.lists.load().concern(chain)
+    }
+
+    /// Counts the end of a connection that stood, as its peer, in this role, turned out to be revoked: for its owner to
+    /// call, who verified again. Refusals in handshakes are counted without that.
+    pub fn count_ended(&self, peer: Role) {
+        self.count_refused(peer);
+    }
+
     /// Whether a list names a certificate of an identity of our own, which peers that have the list will refuse: the error
-    /// they will have. `None` too if no path to a root is found, which peers will refuse for that.
+    /// they will have. `None` too if no path to a root is found, which peers will refuse for that. Nothing is counted.
     pub fn revokes(
         &self,
         svid: &X509Svid,
@@ -213,7 +225,7 @@ pub struct RevocationStatus {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct RevocationCounts {
-    /// Clients refused, for a revoked certificate or an uncertain one under a policy that refuses those. Istio's
+    /// Clients refused, or ended later, for a revoked certificate or an uncertain one under a policy that refuses those. Istio's
     /// `istio_crl_policy_rejections_total{reporter="destination"}`.
     pub refused_clients: u64,
     /// Servers refused likewise: `reporter="source"`.

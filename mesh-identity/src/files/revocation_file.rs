@@ -10,8 +10,8 @@ use crate::Revocation;
 
 /// Keeps revocation lists as a file says: PEM with any number of lists, or one in DER.
 ///
-/// The file may be missing, broken or unreadable, at the start or later: the lists before stay, the failure shows in the
-/// [status](Revocation::status), and the next good file is taken. What peers are refused meanwhile is for the
+/// The file may be missing, broken or unreadable, at the start or later: the lists before stay, the failure is logged and
+/// shows in the [status](Revocation::status), and the next good file is taken. What peers are refused meanwhile is for the
 /// [policy](crate::RevocationPolicy).
 #[derive(Debug)]
 pub struct RevocationFile {
@@ -65,14 +65,28 @@ impl RevocationFile {
 }
 
 fn load(path: &Path, revocation: &Revocation) -> bool {
-    match read(path, LIMIT) {
-        Ok(bytes) => revocation.load(&bytes).is_ok(),
+    let loaded = match read(path, LIMIT) {
+        Ok(bytes) => revocation.load(&bytes).map_err(|error| error.to_string()),
         Err(error) => {
             revocation.failed(&error);
-            false
+            Err(error.chain())
+        }
+    };
+    let path = path.display();
+    match &loaded {
+        Ok(()) => {
+            let lists = revocation.lists();
+            let (count, revoked) = (lists.len(), lists.revoked_certificates());
+            tracing::info!(target: TARGET, %path, lists = count, revoked, "revocation lists loaded");
+        }
+        Err(error) => {
+            tracing::warn!(target: TARGET, %path, %error, "no revocation lists read, those before stay")
         }
     }
+    loaded.is_ok()
 }
+
+const TARGET: &str = "crl";
 
 /// Bytes of a file: about a million revoked certificates.
 const LIMIT: u64 = 64 * 1024 * 1024;

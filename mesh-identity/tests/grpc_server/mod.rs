@@ -84,6 +84,24 @@ impl Server {
         Self { tasks, address: Some(address), accepted }
     }
 
+    /// Serves in plain text on a free port.
+    pub(crate) async fn tcp(service: impl Grpc) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let accepted = Arc::new(AtomicUsize::new(0));
+        let count = Arc::clone(&accepted);
+        let mut tasks = JoinSet::new();
+        tasks.spawn(async move {
+            let mut connections = JoinSet::new();
+            loop {
+                let (stream, _) = listener.accept().await.unwrap();
+                count.fetch_add(1, Ordering::SeqCst);
+                connections.spawn(serve(stream, service.clone()));
+            }
+        });
+        Self { tasks, address: Some(address), accepted }
+    }
+
     /// Serves in plain text on a Unix socket.
     pub(crate) fn unix(service: impl Grpc, path: &Path) -> Self {
         let _ = fs::remove_file(path);

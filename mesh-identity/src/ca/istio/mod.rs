@@ -88,7 +88,7 @@ impl IstioCa {
             .time
             .current_time()
             .map_or(UNIX_EPOCH, |now| UNIX_EPOCH + Duration::from_secs(now.as_secs()));
-        Ok(accept(&answer.cert_chain, key, id, now, &shared.provider)?)
+        Ok(accept(&answer.cert_chain, key.clone_key(), id, now, &shared.provider)?)
     }
 }
 

@@ -5,13 +5,15 @@ use std::time::Duration;
 use prost_types::{Struct, Value, value::Kind};
 use rcgen::{CertificateParams, DistinguishedName, KeyPair, SanType};
 use rustls::pki_types::PrivatePkcs8KeyDer;
+use zeroize::Zeroizing;
 
 use crate::{SpiffeId, proto::istio::IstioCertificateRequest};
 
 /// A signing request, and the key it is for.
 pub(super) struct SigningRequest {
     pub(super) pem: String,
-    pub(super) key: PrivatePkcs8KeyDer<'static>,
+    /// Overwritten at the end of the request, however that ends.
+    pub(super) key: Zeroizing<PrivatePkcs8KeyDer<'static>>,
 }
 
 impl SigningRequest {
@@ -23,7 +25,7 @@ impl SigningRequest {
         params.distinguished_name = DistinguishedName::new();
         params.subject_alt_names = vec![SanType::URI(id.as_str().try_into()?)];
         let pem = params.serialize_request(&key)?.pem()?;
-        Ok(Self { pem, key: PrivatePkcs8KeyDer::from(key.serialize_der()) })
+        Ok(Self { pem, key: Zeroizing::new(key.serialize_der().into()) })
     }
 }
 

@@ -9,6 +9,7 @@ use rustls::{
         pem::{self, PemObject, SectionKind},
     },
 };
+use zeroize::Zeroizing;
 
 use crate::{
     ExpectedPeer, IssuedSvid, PeerVerifier, Role, SpiffeId, SvidError, TrustBundle, TrustBundleError,
@@ -26,6 +27,7 @@ pub(crate) fn accept(
     now: SystemTime,
     provider: &CryptoProvider,
 ) -> Result<IssuedSvid, ResponseError> {
+    let key = Zeroizing::new(key);
     let (last, chain) = cert_chain.split_last().ok_or(ResponseError::Empty)?;
     if chain.is_empty() {
         return Err(ResponseError::NoRoots);
@@ -54,7 +56,7 @@ pub(crate) fn accept(
 
     let intermediates = certificates.get(1..).unwrap_or_default().to_vec();
     let leaf = certificates.first().cloned().ok_or(ResponseError::Empty)?;
-    let svid = X509Svid::from_der(certificates, key, provider)?;
+    let svid = X509Svid::from_der(certificates, key.clone_key(), provider)?;
     if svid.id() != requested {
         return Err(ResponseError::Identity { requested: requested.clone(), received: svid.id().clone() });
     }

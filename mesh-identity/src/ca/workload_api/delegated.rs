@@ -16,7 +16,7 @@ use super::{
     AgentEndpoint, AgentError, DIAL_TIMEOUT, FIRST_WAIT, LAST_WAIT, MAX_MESSAGE, WorkloadSelectors, describe,
     held::Held,
     in_date, origin,
-    received::{checked_svid, read_bundles, trust_domain},
+    received::{checked_svid, read_bundles, secret, trust_domain},
     unavailable,
 };
 use crate::{
@@ -439,10 +439,11 @@ impl Stream {
         let mut svids = Vec::new();
         let is_empty = message.x509_svids.is_empty();
         for sent in message.x509_svids {
+            let key = secret(sent.x509_svid_key);
             let Some(svid) = sent.x509_svid else { continue };
             let id = svid.id.map(|id| format!("spiffe://{}{}", id.trust_domain, id.path)).unwrap_or_default();
             let chain = svid.cert_chain.into_iter().map(CertificateDer::from).collect();
-            match checked_svid(&id, chain, sent.x509_svid_key, &self.provider) {
+            match checked_svid(&id, chain, &key, &self.provider) {
                 Ok(svid) => svids.push(Arc::new(svid)),
                 Err(error) => {
                     tracing::warn!(target: "ca", error = %describe(&error), "the agent sent an svid that cannot be used");

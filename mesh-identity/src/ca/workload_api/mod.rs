@@ -23,9 +23,12 @@ pub use endpoint::{AgentEndpoint, AgentEndpointError};
 pub use error::AgentError;
 pub use selectors::WorkloadSelectors;
 
-use self::{held::Held, received::Received};
+use self::{
+    held::Held,
+    received::{Received, read_lists},
+};
 use crate::{
-    IdentityError, IdentitySource, SpiffeId, SvidFuture, TrustBundles, X509Svid,
+    IdentityError, IdentitySource, Revocation, SpiffeId, SvidFuture, TrustBundles, X509Svid,
     grpc::{Backoff, Channel},
     proto::spiffe::{X509svidRequest, spiffe_workload_api_client::SpiffeWorkloadApiClient},
 };
@@ -37,7 +40,8 @@ use crate::{
 /// workload, or a program without a proxy. A node's proxy uses [`DelegatedIdentity`].
 ///
 /// When the agent is gone, everything stays as it was until certificates expire, and the agent is looked for
-/// with increasing pauses of up to 15 s. Revocation lists that come with certificates are not used.
+/// with increasing pauses of up to 15 s. Revocation lists that come with certificates are for who
+/// [asks for them](WorkloadApiDriver::revocation).
 ///
 /// ```no_run
 /// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
@@ -80,7 +84,8 @@ impl WorkloadApi {
     pub fn new(endpoint: AgentEndpoint, provider: Arc<CryptoProvider>) -> (Self, WorkloadApiDriver) {
         let channel = Channel::new(endpoint.dialer(), DIAL_TIMEOUT, None);
         let shared = Arc::new(Shared { held: Held::default(), state: watch::Sender::default() });
-        (Self(Arc::clone(&shared)), WorkloadApiDriver { channel, provider, shared })
+        let driver = WorkloadApiDriver { channel, provider, shared: Arc::clone(&shared), lists: None };
+        (Self(shared), driver)
     }
 
     /// The identity that the agent lists first, waiting for its first answer.
@@ -175,16 +180,30 @@ pub struct WorkloadApiDriver {
     channel: Channel,
     provider: Arc<CryptoProvider>,
     shared: Arc<Shared>,
+    lists: Option<Lists>,
+}
+
+/// Revocation lists, and of what they were made last.
+struct Lists {
+    revocation: Revocation,
+    sent: Option<Vec<Vec<u8>>>,
 }
 
 impl WorkloadApiDriver {
+    /// Keeps `revocation` as the agent says: each of its messages has all lists, perhaps none. A list that cannot be
+    /// read leaves all of them as they were, and shows in the [status](Revocation::status).
+    pub fn revocation(mut self, revocation: Revocation) -> Self {
+        self.lists = Some(Lists { revocation, sent: None });
+        self
+    }
+
     /// Runs until the agent says something after which asking again is of no use
     /// ([`AgentError::is_final`]), and returns that.
     ///
     /// # Cancel safety
     ///
     /// Dropping the future ends the stream.
-    pub async fn run(self) -> AgentError {
+    pub async fn run(mut self) -> AgentError {
         let mut backoff = Backoff::new(FIRST_WAIT, LAST_WAIT);
         loop {
             let error = self.follow(&mut backoff).await;
@@ -198,7 +217,7 @@ impl WorkloadApiDriver {
     }
 
     /// Takes what the agent sends; why that ended.
-    async fn follow(&self, backoff: &mut Backoff) -> AgentError {
+    async fn follow(&mut self, backoff: &mut Backoff) -> AgentError {
         let mut request = Request::new(X509svidRequest {});
         // Without it an agent has to refuse: a browser that is led to its address cannot set it.
         request.metadata_mut().insert("workload.spiffe.io", MetadataValue::from_static("true"));
@@ -210,14 +229,31 @@ impl WorkloadApiDriver {
         };
         loop {
             match stream.message().await {
-                Ok(Some(message)) => {
+                Ok(Some(mut message)) => {
                     backoff.succeeded();
+                    self.take_lists(std::mem::take(&mut message.crl));
                     self.take(Received::read(message, &self.provider));
                 }
                 Ok(None) => return AgentError::Ended,
                 Err(status) => return status.into(),
             }
         }
+    }
+
+    /// Before the identities that came with them: whatever else is wrong with a message, what it revokes is revoked.
+    fn take_lists(&mut self, sent: Vec<Vec<u8>>) {
+        let Some(lists) = &mut self.lists else { return };
+        if lists.sent.as_ref() == Some(&sent) {
+            return;
+        }
+        match read_lists(&sent) {
+            Ok(read) => lists.revocation.replace(read),
+            Err(error) => {
+                tracing::warn!(target: "ca", error = %describe(&error), "the agent sent revocation lists that cannot be used");
+                lists.revocation.failed(&error);
+            }
+        }
+        lists.sent = Some(sent);
     }
 
     fn take(&self, received: Received) {
@@ -254,10 +290,11 @@ pub(crate) fn read_agent(
     message: crate::proto::spiffe::X509svidResponse,
     provider: &CryptoProvider,
 ) -> (Vec<SpiffeId>, Vec<String>) {
+    let unreadable = read_lists(&message.crl).err();
     let Received { svids, flaws, .. } = Received::read(message, provider);
     (
         svids.iter().map(|(svid, _)| svid.id().clone()).collect(),
-        flaws.iter().map(|flaw| describe(flaw)).collect(),
+        flaws.iter().map(|flaw| describe(flaw)).chain(unreadable.map(|error| describe(&error))).collect(),
     )
 }
 

@@ -4,12 +4,14 @@ use std::collections::HashMap;
 
 use rustls::{
     crypto::CryptoProvider,
-    pki_types::{CertificateDer, PrivatePkcs8KeyDer},
+    pki_types::{CertificateDer, CertificateRevocationListDer, PrivatePkcs8KeyDer},
 };
 use x509_parser::{certificate::X509Certificate, prelude::FromDer};
+use zeroize::Zeroizing;
 
 use crate::{
-    SpiffeId, SvidError, TrustBundle, TrustBundleError, TrustBundles, TrustDomain, X509Svid,
+    RevocationListError, RevocationLists, SpiffeId, SvidError, TrustBundle, TrustBundleError, TrustBundles,
+    TrustDomain, X509Svid,
     proto::spiffe::{X509svid, X509svidResponse},
 };
 
@@ -21,6 +23,11 @@ pub(super) struct Received {
     pub(super) svids: Vec<(X509Svid, String)>,
     pub(super) bundles: TrustBundles,
     pub(super) flaws: Vec<FlawError>,
+}
+
+/// The revocation lists of a message, which count all together or not at all.
+pub(super) fn read_lists(sent: &[Vec<u8>]) -> Result<RevocationLists, RevocationListError> {
+    RevocationLists::from_der(sent.iter().map(|der| CertificateRevocationListDer::from(der.as_slice())))
 }
 
 impl Received {
@@ -73,19 +80,25 @@ pub(super) fn trust_domain(key: &str) -> Option<TrustDomain> {
 }
 
 fn read_svid(id: &str, sent: X509svid, provider: &CryptoProvider) -> Result<X509Svid, SvidFlawError> {
+    let key = secret(sent.x509_svid_key);
     let chain = split(&sent.x509_svid).ok_or(SvidFlawError::Chain)?;
-    checked_svid(id, chain, sent.x509_svid_key, provider)
+    checked_svid(id, chain, &key, provider)
+}
+
+/// A key whose memory is overwritten when it is dropped.
+pub(super) fn secret(key: Vec<u8>) -> Zeroizing<PrivatePkcs8KeyDer<'static>> {
+    Zeroizing::new(key.into())
 }
 
 /// An SVID that is of the id its sender says it is of.
 pub(super) fn checked_svid(
     id: &str,
     chain: Vec<CertificateDer<'static>>,
-    key: Vec<u8>,
+    key: &PrivatePkcs8KeyDer<'static>,
     provider: &CryptoProvider,
 ) -> Result<X509Svid, SvidFlawError> {
     let id: SpiffeId = id.parse().map_err(|_| SvidFlawError::Id)?;
-    let svid = X509Svid::from_der(chain, PrivatePkcs8KeyDer::from(key), provider)?;
+    let svid = X509Svid::from_der(chain, key.clone_key(), provider)?;
     if *svid.id() == id { Ok(svid) } else { Err(SvidFlawError::OtherId { id: svid.id().clone() }) }
 }
 

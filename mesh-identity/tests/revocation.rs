@@ -372,7 +372,9 @@ fn an_own_certificate_that_a_list_names_is_noticed_and_counts_as_nobodys() {
         let revoked = || revocation.revokes(&own, &bundles, &provider(), SystemTime::now());
         // That nobody knows is no revocation, whatever is done about peers.
         assert_eq!(revoked(), None);
-        revocation.load(&issuing.revocation_list().revoke(&leaf_of_svid(&issuing)).der()).unwrap();
+        revocation
+            .load(&issuing.revocation_list().revoke(&leaf_of(&issuing.leaf(SERVER).issue())).der())
+            .unwrap();
         assert_eq!(revoked(), None);
         revocation.load(&issuing.revocation_list().revoke(&own.chain()[0]).der()).unwrap();
         assert!(
@@ -385,10 +387,6 @@ fn an_own_certificate_that_a_list_names_is_noticed_and_counts_as_nobodys() {
         let counts = revocation.counts();
         assert_eq!((counts.refused_clients, counts.refused_servers), (0, 0));
     }
-}
-
-fn leaf_of_svid(ca: &Authority) -> CertificateDer<'static> {
-    ca.svid(SERVER).chain()[0].clone()
 }
 
 // identity#72

@@ -272,7 +272,8 @@ async fn revocation_lists_come_with_identities_and_a_broken_one_changes_nothing(
 
     // The same lists once more are no change, and one that cannot be read leaves them all as they were.
     let (generation, loads) = (source.generation(), revocation.status().loads);
-    let _ = agent.states.send_replace(with_lists(vec![list.clone()]));
+    let again = answer(vec![svid(&authority, CART, "")], HashMap::new());
+    let _ = agent.states.send_replace(Ok(X509svidResponse { crl: vec![list.clone()], ..again }));
     until(&source, || source.generation() != generation).await;
     assert_eq!(revocation.status().loads, loads);
     let _ = agent.states.send_replace(with_lists(vec![list, vec![0x30]]));

@@ -14,7 +14,7 @@ use support::{
 use tokio::{
     io::{DuplexStream, duplex},
     task::JoinHandle,
-    time::{advance, sleep},
+    time::{Instant, advance, sleep},
 };
 
 const CONNECT: [(&str, &str); 2] = [(":method", "CONNECT"), (":authority", "192.0.2.7:8080")];
@@ -141,6 +141,37 @@ async fn tunnels_of_a_flooded_connection_learn_why() {
     let TunnelError::Lost(cause) = error else { panic!("{error:?}") };
     assert_flood(Some(cause), Flood::Requests);
     assert_flood(ended.await.unwrap(), Flood::Requests);
+}
+
+#[tokio::test(start_paused = true)]
+async fn flood_noticed_as_requests_are_let_go_of_ends_the_connection_at_once() {
+    // Each by another task, or by the connection itself after it looked whether there is a flood.
+    for held in [true, false] {
+        let (mut connection, mut peer) = server(server::Builder::new().requests_taken_back(5, 1)).await;
+        let mut requests = Vec::new();
+        if held {
+            for stream in (1..).step_by(2).take(20) {
+                peer.request(stream, &CONNECT).await;
+                requests.push(connection.accept().await.unwrap().unwrap());
+            }
+        }
+        let ended = if held {
+            let ended = hold_all(connection);
+            for stream in (1..).step_by(2).take(20) {
+                peer.send(RST_STREAM, 0, stream, &CANCEL).await;
+            }
+            // All have arrived before any is let go of.
+            sleep(Duration::from_millis(1)).await;
+            ended
+        } else {
+            take_back(&mut peer, 1, 20).await;
+            hold_all(connection)
+        };
+        let start = Instant::now();
+        drop(requests);
+        assert_flood(ended.await.unwrap(), Flood::Requests);
+        assert_eq!(start.elapsed(), Duration::ZERO, "held: {held}");
+    }
 }
 
 #[tokio::test(start_paused = true)]

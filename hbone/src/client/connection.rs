@@ -12,7 +12,7 @@ use tokio::{
 };
 
 use super::{Handle, send_connect::Requests};
-use crate::connection::{ConnectionError, Control, Driver, KeepaliveDriver, Metered, Order, Over};
+use crate::connection::{ConnectionError, Driver, KeepaliveDriver, Metered, Order, Over};
 
 /// Drives a client's connection: reads, writes and pings for all its tunnels.
 ///
@@ -26,7 +26,6 @@ pub struct Connection<T: AsyncRead + AsyncWrite + Unpin> {
     inner: Option<h2::client::Connection<Metered<T>, Bytes>>,
     keepalive: Option<KeepaliveDriver>,
     driver: Driver,
-    control: Arc<Control>,
     requests: Weak<Requests>,
     /// When a drain ends.
     deadline: Option<Pin<Box<Sleep>>>,
@@ -39,12 +38,12 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Connection<T> {
         driver: Driver,
         requests: Weak<Requests>,
     ) -> Self {
-        Self { inner: Some(inner), keepalive, driver, control: Arc::default(), requests, deadline: None }
+        Self { inner: Some(inner), keepalive, driver, requests, deadline: None }
     }
 
     /// A handle that ends the connection from elsewhere.
     pub fn handle(&self) -> Handle {
-        Handle::new(Arc::clone(&self.control), Weak::clone(&self.requests))
+        Handle::new(Arc::clone(self.driver.shared()), Weak::clone(&self.requests))
     }
 
     /// How many tunnels the peer lets us have, as far as it has said.
@@ -61,7 +60,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Connection<T> {
 
     /// Whether the connection is to end now by order.
     fn poll_control(&mut self, cx: &mut Context<'_>) -> bool {
-        match self.control.poll_order(cx) {
+        match self.driver.shared().control().poll_order(cx) {
             None => false,
             Some(Order::Abort) => true,
             Some(Order::Drain { deadline }) => {

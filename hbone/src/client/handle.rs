@@ -6,20 +6,20 @@ use std::{
 use tokio::time::Instant;
 
 use super::send_connect::Requests;
-use crate::connection::{Control, Order};
+use crate::connection::{Order, Shared};
 
 /// Ends a client's connection from elsewhere. Clones control the same connection.
 ///
 /// It can outlive the connection, and does nothing then.
 #[derive(Clone)]
 pub struct Handle {
-    control: Arc<Control>,
+    shared: Arc<Shared>,
     requests: Weak<Requests>,
 }
 
 impl Handle {
-    pub(super) fn new(control: Arc<Control>, requests: Weak<Requests>) -> Self {
-        Self { control, requests }
+    pub(super) fn new(shared: Arc<Shared>, requests: Weak<Requests>) -> Self {
+        Self { shared, requests }
     }
 
     /// Drains the connection: opens no more tunnels from now on, lets open ones and requests under way go on until
@@ -31,7 +31,7 @@ impl Handle {
         if let Some(requests) = self.requests.upgrade() {
             requests.close();
         }
-        self.control.order(Order::Drain { deadline: deadline.into() });
+        self.shared.control().order(Order::Drain { deadline: deadline.into() });
     }
 
     /// Ends the connection and all its tunnels now.
@@ -39,7 +39,7 @@ impl Handle {
         if let Some(requests) = self.requests.upgrade() {
             requests.close();
         }
-        self.control.order(Order::Abort);
+        self.shared.control().order(Order::Abort);
     }
 }
 

@@ -5,7 +5,7 @@ use std::{
 
 use tokio::time::Instant;
 
-/// Where the handles leave their orders for the connection.
+/// Where the handles leave their orders for the connection, and what wakes it.
 #[derive(Debug, Default)]
 pub(crate) struct Control {
     state: Mutex<State>,
@@ -44,7 +44,14 @@ impl Control {
             }
             (Some(_), _) => Order::Abort,
         });
-        if let Some(waker) = state.waker.take() {
+        drop(state);
+        self.wake();
+    }
+
+    /// Has the connection look again.
+    pub(super) fn wake(&self) {
+        let waker = self.state.lock().unwrap_or_else(PoisonError::into_inner).waker.take();
+        if let Some(waker) = waker {
             waker.wake();
         }
     }

@@ -10,7 +10,7 @@ use tokio::{
     time::Instant,
 };
 
-use super::Shared;
+use super::{Shared, lingering::Lingering};
 use crate::proto::{
     Flood,
     flood::{Bucket, FrameMeter, Rate},
@@ -19,18 +19,21 @@ use crate::proto::{
 /// The stream below a connection: counts what arrives, and pauses when the driver's turn has brought enough, or when the
 /// peer sends too much that serves no tunnel.
 ///
-/// h2 would otherwise read on for as long as there is something, and pile up frames.
+/// h2 would otherwise read on for as long as there is something, and pile up frames. The end of the stream comes in a turn
+/// of its own: h2 fails all streams with it, also those whose own end it has just read and nobody has looked at.
 #[derive(Debug)]
 pub(crate) struct Metered<T> {
-    io: T,
+    io: Lingering<T>,
     shared: Arc<Shared>,
     /// What counts frames that serve no tunnel; a server's.
     frames: Option<(FrameMeter, Bucket)>,
+    /// The end, until the turn it waits for.
+    end: Option<Result<()>>,
 }
 
 impl<T> Metered<T> {
     pub(crate) fn new(io: T, shared: Arc<Shared>) -> Self {
-        Self { io, shared, frames: None }
+        Self { io: Lingering::new(io), shared, frames: None, end: None }
     }
 
     /// Counts the frames that serve no tunnel, too.
@@ -51,26 +54,35 @@ impl<T: AsyncRead + Unpin> AsyncRead for Metered<T> {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<Result<()>> {
-        if self.shared.is_turn_over() {
+        let this = &mut *self;
+        let awaits_turn = this.end.is_some() && !this.shared.is_turn_fresh();
+        if awaits_turn || this.shared.is_turn_over() {
             cx.waker().wake_by_ref();
             return Poll::Pending;
         }
+        if let Some(end) = this.end.take() {
+            return Poll::Ready(end);
+        }
         let before = buffer.filled().len();
-        ready!(Pin::new(&mut self.io).poll_read(cx, buffer))?;
+        let read = ready!(Pin::new(&mut this.io).poll_read(cx, buffer));
         let received = buffer.filled().get(before..).unwrap_or_default();
-        self.shared.note_received(received.len());
-        let this = &mut *self;
+        if received.is_empty() && !this.shared.is_turn_fresh() {
+            this.end = Some(read);
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        this.shared.note_received(received.len());
         if let Some((meter, bucket)) = &mut this.frames {
             let count = meter.handle_received(received);
             if count > 0 && !bucket.take(count, || Instant::now().into_std()) {
                 this.shared.note_flood(Flood::ControlFrames);
             }
         }
-        Poll::Ready(Ok(()))
+        Poll::Ready(read)
     }
 }
 
-impl<T: AsyncWrite + Unpin> AsyncWrite for Metered<T> {
+impl<T: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Metered<T> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &[u8]) -> Poll<Result<usize>> {
         let written = Pin::new(&mut self.io).poll_write(cx, buffer);
         self.note_sent(&written);

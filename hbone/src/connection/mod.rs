@@ -5,6 +5,7 @@ mod control;
 mod driver;
 mod error;
 mod keepalive;
+mod lingering;
 mod metered;
 mod settings;
 mod shared;

@@ -8,7 +8,7 @@ use std::{
 
 use tokio::time::Instant;
 
-use super::{Budget, ConnectionError, Settings, budget::Charge};
+use super::{Budget, ConnectionError, Control, Settings, budget::Charge};
 use crate::{
     proto::{Flood, flood::Bucket},
     tunnel::Stream,
@@ -40,6 +40,7 @@ pub(crate) struct Shared {
     /// Requests that were taken back before they were answered.
     broken_off: Mutex<Bucket>,
     charge: Mutex<Charge>,
+    control: Control,
 }
 
 /// Why a connection is over.
@@ -70,7 +71,12 @@ impl Shared {
             flood: OnceLock::new(),
             broken_off: Mutex::new(Bucket::new(settings.broken_off)),
             charge: Mutex::new(Charge::default()),
+            control: Control::default(),
         })
+    }
+
+    pub(crate) fn control(&self) -> &Control {
+        &self.control
     }
 
     /// Puts a stream before the driver. Called by h2, with its locks held.
@@ -182,15 +188,24 @@ impl Shared {
         self.received() >= self.turn_end.load(Ordering::Relaxed) || self.flood().is_some()
     }
 
-    /// The peer did something too often: the driver closes the connection in its next turn.
+    /// Whether nothing has been received since the driver last looked at its streams.
+    pub(super) fn is_turn_fresh(&self) -> bool {
+        self.received().saturating_add(TURN) <= self.turn_end.load(Ordering::Relaxed)
+    }
+
+    /// The peer did something too often: the driver, which is woken for it, closes the connection.
     pub(super) fn note_flood(&self, flood: Flood) {
-        let _ = self.flood.set(flood);
+        if self.flood.set(flood).is_ok() {
+            self.control.wake();
+        }
     }
 
     /// A request was taken back, or broken off, before it was answered.
     pub(crate) fn note_broken_off(&self) {
         let mut bucket = self.broken_off.lock().unwrap_or_else(PoisonError::into_inner);
-        if !bucket.take(1, || Instant::now().into_std()) {
+        let is_within = bucket.take(1, || Instant::now().into_std());
+        drop(bucket);
+        if !is_within {
             self.note_flood(Flood::Requests);
         }
     }
@@ -222,3 +237,46 @@ impl Drop for Shared {
 /// How much is received before the driver takes it out of h2, which keeps each frame in some 250 bytes of its own: 6,500
 /// of the smallest.
 const TURN: u64 = 64 << 10;
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        sync::atomic::AtomicBool,
+        task::{Context, Wake, Waker},
+    };
+
+    use super::*;
+    use crate::proto::flood::Rate;
+
+    #[derive(Default)]
+    struct Flag(AtomicBool);
+
+    impl Wake for Flag {
+        fn wake(self: Arc<Self>) {
+            self.0.store(true, Ordering::Relaxed);
+        }
+    }
+
+    #[test]
+    fn flood_wakes_the_driver_once() {
+        let settings = Settings { broken_off: Rate { burst: 1, per_second: 0 }, ..Settings::new(0) };
+        let shared = Shared::new(&settings);
+        for (is_flood, is_woken) in [(false, false), (true, true), (true, false)] {
+            let flag = Arc::new(Flag::default());
+            shared.control().poll_order(&mut Context::from_waker(&Waker::from(Arc::clone(&flag))));
+            shared.note_broken_off();
+            assert_eq!((shared.flood().is_some(), flag.0.load(Ordering::Relaxed)), (is_flood, is_woken));
+        }
+    }
+
+    #[test]
+    fn turn_is_fresh_until_something_arrives() {
+        let shared = Shared::new(&Settings::new(0));
+        for received in [1, 1 << 20, 0] {
+            shared.begin_turn();
+            assert!(shared.is_turn_fresh());
+            shared.note_received(received);
+            assert_eq!(shared.is_turn_fresh(), received == 0);
+        }
+    }
+}

@@ -17,7 +17,7 @@ use tokio::{
 
 use super::{Handle, Incoming};
 use crate::{
-    connection::{ConnectionError, Control, Driver, KeepaliveDriver, Metered, Order, Over},
+    connection::{ConnectionError, Driver, KeepaliveDriver, Metered, Order, Over},
     proto::{
         Flood,
         idleness::{Expire, Idleness},
@@ -35,7 +35,6 @@ pub struct Connection<T: AsyncRead + AsyncWrite + Unpin> {
     inner: Option<h2::server::Connection<Metered<T>, Bytes>>,
     keepalive: Option<KeepaliveDriver>,
     driver: Driver,
-    control: Arc<Control>,
     deadline: Option<Pin<Box<Sleep>>>,
     /// Requests that nobody has taken yet.
     waiting: VecDeque<Incoming>,
@@ -59,7 +58,6 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Connection<T> {
             inner: Some(inner),
             keepalive,
             driver,
-            control: Arc::default(),
             deadline: None,
             waiting: VecDeque::new(),
             max_pending,
@@ -71,7 +69,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Connection<T> {
 
     /// A handle that ends the connection from elsewhere.
     pub fn handle(&self) -> Handle {
-        Handle::new(Arc::clone(&self.control), Arc::clone(self.driver.shared()))
+        Handle::new(Arc::clone(self.driver.shared()))
     }
 
     /// Waits for the next request for a tunnel, driving the connection and all its tunnels meanwhile.
@@ -94,7 +92,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Connection<T> {
     /// Polls for the next request, see [`accept`](Self::accept).
     pub fn poll_accept(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Incoming, ConnectionError>>> {
         let Some(inner) = &mut self.inner else { return Poll::Ready(None) };
-        match self.control.poll_order(cx) {
+        match self.driver.shared().control().poll_order(cx) {
             None => {}
             Some(Order::Abort) => return self.abort(None, cx),
             Some(Order::Drain { deadline }) => {
@@ -130,7 +128,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Connection<T> {
             Some(Expire::Unused) => return self.abort(None, cx),
             // The task is woken to obey.
             Some(Expire::Idle) => {
-                self.control.order(Order::Drain { deadline: Instant::now() + LAST_MOMENTS })
+                self.driver.shared().control().order(Order::Drain { deadline: Instant::now() + LAST_MOMENTS })
             }
         }
         while let Some(mut incoming) = self.waiting.pop_front() {

@@ -2,20 +2,19 @@ use std::{fmt, sync::Arc};
 
 use tokio::time::Instant;
 
-use crate::connection::{Control, Order, Shared};
+use crate::connection::{Order, Shared};
 
 /// Ends a server's connection from elsewhere. Clones control the same connection.
 ///
 /// It can outlive the connection, and does nothing then.
 #[derive(Clone)]
 pub struct Handle {
-    control: Arc<Control>,
     shared: Arc<Shared>,
 }
 
 impl Handle {
-    pub(super) fn new(control: Arc<Control>, shared: Arc<Shared>) -> Self {
-        Self { control, shared }
+    pub(super) fn new(shared: Arc<Shared>) -> Self {
+        Self { shared }
     }
 
     /// Drains the connection: tells the peer to open no more tunnels (GOAWAY), serves those it opens before it has heard
@@ -24,12 +23,12 @@ impl Handle {
     /// Keep calling [`accept`](super::Connection::accept): it yields what is still asked for, and `None` when the drain
     /// is complete. A later call can only bring the deadline forward.
     pub fn drain(&self, deadline: impl Into<Instant>) {
-        self.control.order(Order::Drain { deadline: deadline.into() });
+        self.shared.control().order(Order::Drain { deadline: deadline.into() });
     }
 
     /// Ends the connection and all its tunnels now, with a GOAWAY if it can be written at once.
     pub fn abort(&self) {
-        self.control.order(Order::Abort);
+        self.shared.control().order(Order::Abort);
     }
 
     /// How much memory the connection takes with bytes that were received and not yet released.

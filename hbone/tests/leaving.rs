@@ -1,7 +1,5 @@
 //! That nothing is lost when one side leaves as soon as it has said and heard everything.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
-
 mod support;
 
 use std::time::Duration;

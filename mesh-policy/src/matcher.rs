@@ -27,13 +27,10 @@ impl Clause {
 impl Match {
     /// Why this does not match, or nothing if it does. Explanations and decisions ask the same question.
     pub(crate) fn miss<'a>(&'a self, attributes: &Attributes<'a>) -> Option<MatchMiss<'a>> {
-        if self.is_empty() {
-            return Some(MatchMiss::Empty);
-        }
         let Attributes { source, destination, destination_port, identity } = *attributes;
         let namespace = attributes.namespace();
         // Cheap comparisons first.
-        let (field, negated, expected) =
+        let missing =
             check(Field::DestinationPort, &self.destination_ports, &self.not_destination_ports, |port| {
                 *port == destination_port
             })
@@ -61,8 +58,14 @@ impl Match {
                 check(Field::Principal, &self.principals, &self.not_principals, |pattern| {
                     has_principal(identity, pattern)
                 })
-            })?;
-        Some(MatchMiss::Field(Mismatch { field, negated, expected, actual: attributes.value(field) }))
+            });
+        match missing {
+            Some((field, negated, expected)) => {
+                let actual = attributes.value(field);
+                Some(MatchMiss::Field(Mismatch { field, negated, expected, actual }))
+            }
+            None => self.is_empty().then_some(MatchMiss::Empty),
+        }
     }
 
     pub(crate) fn is_empty(&self) -> bool {

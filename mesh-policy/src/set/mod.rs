@@ -5,7 +5,7 @@ mod index;
 
 pub use builder::{PolicySetBuilder, PolicySetError};
 pub(crate) use index::{
-    Breadth, Cost, Group, Index, Indexed, PlaceRef, Postings, RangeShape, Text, TextShape,
+    Breadth, Candidates, Cost, Group, Index, Indexed, PlaceRef, Postings, RangeShape, Selection, Text, TextShape,
 };
 
 use std::{fmt, sync::Arc};

@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     Semantics, StringMatch,
-    set::{Breadth, Cost, RangeShape, Text, TextShape},
+    set::{Breadth, Candidates, Cost, RangeShape, Selection, Text, TextShape},
 };
 
 /// A form of value of an attribute.
@@ -55,22 +55,71 @@ enum Key<'a> {
     Text(Text<'a>),
 }
 
+/// A part of a rule that has values.
+#[derive(Clone, Copy, Debug)]
+enum Part<'a> {
+    /// The most selective condition of each alternative.
+    Clause(&'a Clause),
+    /// A condition of the only alternative of a clause.
+    Condition(&'a Condition),
+}
+
 impl CompiledRule {
-    /// The values of the clause that is likely to let the fewest pass, whose conditions are all positive.
+    /// The values of the part that is likely to let the fewest pass.
     pub(super) fn for_each_key(&self, mut found: impl FnMut(Shape, u64)) {
         let Self::Clauses(clauses) = self else { return };
-        let selective = clauses.iter().filter_map(|clause| Some((clause, clause.cost()?)));
-        let Some((clause, _)) = selective.min_by_key(|(_, cost)| *cost) else {
-            let always = Shape::new(Form::Always, None);
-            let key = fingerprint(always.seed, &[], Folding::None);
-            return found(always, key);
-        };
-        for (condition, _) in clause.alternatives.iter().filter_map(Alternative::most_selective) {
+        match selection(clauses).filed {
+            Some(part) => part.for_each_key(&mut found),
+            None => {
+                let always = Shape::new(Form::Always, None);
+                let key = fingerprint(always.seed, &[], Folding::None);
+                found(always, key);
+            }
+        }
+    }
+
+    /// The values of the next such part.
+    pub(super) fn for_each_guard_key(&self, mut found: impl FnMut(Shape, u64)) {
+        let Self::Clauses(clauses) = self else { return };
+        selection(clauses).guard.into_iter().for_each(|part| part.for_each_key(&mut found));
+    }
+}
+
+/// The parts that a rule is found and guarded by: whatever it matches has a value of each.
+fn selection(clauses: &[Clause]) -> Selection<Part<'_>> {
+    let mut candidates = Candidates::new();
+    for clause in clauses {
+        match &*clause.alternatives {
+            [one] => {
+                for (condition, cost) in one.selective() {
+                    candidates.offer(Part::Condition(condition), cost);
+                }
+            }
+            _ => {
+                if let Some(cost) = clause.cost() {
+                    candidates.offer(Part::Clause(clause), cost);
+                }
+            }
+        }
+    }
+    candidates.select()
+}
+
+impl Part<'_> {
+    fn for_each_key(self, found: &mut impl FnMut(Shape, u64)) {
+        let condition = |condition: &Condition, found: &mut dyn FnMut(Shape, u64)| {
             condition.for_each_key(&mut |key: Key<'_>| {
                 let shape = Shape::new(key.form(), Some(condition.attribute.clone()));
                 let key = key.fingerprint(shape.seed, Folding::of(&condition.attribute));
                 found(shape, key);
             });
+        };
+        match self {
+            Self::Clause(clause) => {
+                let conditions = clause.alternatives.iter().filter_map(Alternative::most_selective);
+                conditions.for_each(|(one, _)| condition(one, found));
+            }
+            Self::Condition(one) => condition(one, found),
         }
     }
 }
@@ -89,8 +138,12 @@ impl Clause {
 
 impl Alternative {
     fn most_selective(&self) -> Option<(&Condition, Cost)> {
-        let positive = self.conditions.iter().filter_map(|one| Some((one, one.cost()?)));
-        positive.min_by_key(|(_, cost)| *cost)
+        self.selective().min_by_key(|(_, cost)| *cost)
+    }
+
+    /// The conditions that something can be found by.
+    fn selective(&self) -> impl Iterator<Item = (&Condition, Cost)> {
+        self.conditions.iter().filter_map(|one| Some((one, one.cost()?)))
     }
 }
 

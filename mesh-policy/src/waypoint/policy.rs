@@ -134,9 +134,19 @@ impl Indexed for CompiledPolicy {
         class(self.action, self.dry_run)
     }
 
-    fn for_each_key(&self, mut found: impl FnMut(usize, Shape, u64)) {
-        for (index, rule) in self.rules.iter().enumerate() {
-            rule.for_each_key(|shape, key| found(index, shape, key));
+    fn rules(&self) -> usize {
+        self.rules.len()
+    }
+
+    fn for_each_key(&self, rule: usize, found: impl FnMut(Shape, u64)) {
+        if let Some(rule) = self.rules.get(rule) {
+            rule.for_each_key(found);
+        }
+    }
+
+    fn for_each_guard_key(&self, rule: usize, found: impl FnMut(Shape, u64)) {
+        if let Some(rule) = self.rules.get(rule) {
+            rule.for_each_guard_key(found);
         }
     }
 

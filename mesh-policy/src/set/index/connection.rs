@@ -2,7 +2,10 @@
 
 use std::{cmp::Ordering, sync::Arc};
 
-use super::{Indexed, key::Shape};
+use super::{
+    Indexed,
+    key::{Key, Shape},
+};
 use crate::{Policy, PolicyName, Scope, attributes::Attributes, evaluate::Class};
 
 impl Indexed for Policy {
@@ -37,10 +40,21 @@ impl Indexed for Policy {
         Class::of(self).number()
     }
 
-    fn for_each_key(&self, mut found: impl FnMut(usize, Shape, u64)) {
-        for (index, rule) in self.rules.iter().enumerate() {
-            rule.for_each_key(|key| found(index, key.shape(), key.fingerprint()));
+    fn rules(&self) -> usize {
+        self.rules.len()
+    }
+
+    fn for_each_key(&self, rule: usize, mut found: impl FnMut(Shape, u64)) {
+        let Some(rule) = self.rules.get(rule) else { return };
+        match rule.selection().filed {
+            Some(part) => part.for_each_key(|key| found(key.shape(), key.fingerprint())),
+            None => found(Shape::Always, Key::Always.fingerprint()),
         }
+    }
+
+    fn for_each_guard_key(&self, rule: usize, mut found: impl FnMut(Shape, u64)) {
+        let guard = self.rules.get(rule).and_then(|rule| rule.selection().guard);
+        guard.into_iter().for_each(|part| part.for_each_key(|key| found(key.shape(), key.fingerprint())));
     }
 
     fn for_each_fingerprint(shape: &Shape, attributes: &Attributes<'_>, visit: impl FnMut(u64)) {

@@ -27,14 +27,21 @@ pub(crate) trait Indexed: Debug + Sized {
     /// Policies of the same class are asked together. Below [`MAX_CLASSES`](super::MAX_CLASSES).
     fn class(&self) -> usize;
 
-    /// Calls `found` with each value that a rule is found by: the index of the rule, the shape of the value,
-    /// and a number for the value. Whatever a rule matches has at least one of its values.
+    /// How many rules it has.
+    fn rules(&self) -> usize;
+
+    /// Calls `found` with each value that a rule is found by: its shape, and a number for it. Whatever the rule
+    /// matches has at least one of them.
     ///
     /// Depends on nothing but the policy, so that it can be taken out of an index by what it says.
     ///
     /// Equal values have equal numbers. Others may as well: what is found is asked before it counts, so the
     /// worst that a collision costs is the question.
-    fn for_each_key(&self, found: impl FnMut(usize, Self::Shape, u64));
+    fn for_each_key(&self, rule: usize, found: impl FnMut(Self::Shape, u64));
+
+    /// Calls `found` with the values of another part of the rule, if it has one that narrows down what it matches.
+    /// Whatever the rule matches has at least one of these, too.
+    fn for_each_guard_key(&self, rule: usize, found: impl FnMut(Self::Shape, u64));
 
     /// Calls `visit` with the numbers of all values of a shape that something has.
     fn for_each_fingerprint(shape: &Self::Shape, attributes: &Self::Attributes<'_>, visit: impl FnMut(u64));

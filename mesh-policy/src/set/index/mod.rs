@@ -1,6 +1,7 @@
 //! Policies by name and by where they apply.
 
 mod connection;
+mod guard;
 mod indexed;
 mod key;
 mod pages;
@@ -11,7 +12,7 @@ pub(crate) use connection::PlaceRef;
 pub(crate) use indexed::Indexed;
 pub(crate) use key::{RangeShape, Text, TextShape};
 pub(crate) use postings::Postings;
-pub(crate) use selection::{Breadth, Cost};
+pub(crate) use selection::{Breadth, Candidates, Cost, Selection};
 
 use std::{collections::BTreeMap, sync::Arc};
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Indexed, pages::SortedPages};
+use super::{Indexed, guard::Signature, pages::SortedPages};
 use crate::PolicyName;
 
 /// The policies of one class that apply at the same place, and their rules by key.
@@ -17,11 +17,16 @@ pub(crate) struct Postings<P: Indexed> {
     rules: SortedPages<Posting<P>>,
     /// Sorted, each with the number of its postings.
     shapes: Vec<(P::Shape, usize)>,
+    /// Those of the values that guard rules. Sorted, each with the number of its values.
+    guard_shapes: Vec<(P::Shape, usize)>,
 }
 
 #[derive(Debug)]
 struct Posting<P> {
     key: u64,
+    /// Of the values that the rule is guarded by. Tells most rules that do not match from those that may, without a
+    /// look at the policy, which is likely to be out of the processor's caches.
+    guard: Signature,
     rule: usize,
     policy: Arc<P>,
 }
@@ -31,9 +36,10 @@ impl<P: Indexed> Postings<P> {
     /// them one by one. No two may have the same name.
     pub(super) fn of(mut policies: Vec<Arc<P>>) -> Self {
         policies.sort_unstable_by(|a, b| a.name().cmp(b.name()));
-        let mut shapes: Vec<(P::Shape, usize)> = Vec::new();
+        let (mut shapes, mut guard_shapes) = (Vec::new(), Vec::new());
         let mut rules = Vec::new();
         for policy in &policies {
+            for_each_guard_shape(&**policy, |shape| count(&mut guard_shapes, shape));
             for_each_posting(policy, |shape, posting| {
                 count(&mut shapes, shape);
                 rules.push(posting);
@@ -41,7 +47,7 @@ impl<P: Indexed> Postings<P> {
         }
         // Stable, since in order of name and rule already.
         rules.sort_by_key(|posting| posting.key);
-        Self { policies: SortedPages::of(policies), rules: SortedPages::of(rules), shapes }
+        Self { policies: SortedPages::of(policies), rules: SortedPages::of(rules), shapes, guard_shapes }
     }
 
     pub(crate) fn policies(&self) -> impl Iterator<Item = &P> {
@@ -56,6 +62,7 @@ impl<P: Indexed> Postings<P> {
         after: Option<&PolicyName>,
     ) -> Option<(&'a P, usize)> {
         let mut smallest: Option<&Posting<P>> = None;
+        let mut signature = None;
         for (shape, _) in &self.shapes {
             P::for_each_fingerprint(shape, attributes, |key| {
                 let is_before = |posting: &Posting<P>| {
@@ -64,6 +71,12 @@ impl<P: Indexed> Postings<P> {
                 };
                 // Sorted, so the first that matches is the smallest that this key finds.
                 let found = self.rules.from(is_before).take_while(|posting| posting.key == key);
+                // The first few cost less to ask than what guards the others costs to compute.
+                let passes = |(index, posting): &(usize, &Posting<P>)| {
+                    *index < UNGUARDED
+                        || posting.guard.may_meet(*signature.get_or_insert_with(|| self.signature(attributes)))
+                };
+                let found = found.enumerate().filter(passes).map(|(_, posting)| posting);
                 let can_improve = |posting: &&Posting<P>| {
                     smallest.is_none_or(|smallest| posting.order() < smallest.order())
                 };
@@ -74,12 +87,22 @@ impl<P: Indexed> Postings<P> {
         smallest.map(|posting| (&*posting.policy, posting.rule))
     }
 
+    /// Of all values by which rules are guarded and that are there.
+    fn signature(&self, attributes: &P::Attributes<'_>) -> Signature {
+        let mut signature = Signature::NONE;
+        for (shape, _) in &self.guard_shapes {
+            P::for_each_fingerprint(shape, attributes, |number| signature.add(number));
+        }
+        signature
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.policies.len() == 0
     }
 
     pub(super) fn insert(&mut self, policy: &Arc<P>) {
         self.policies.insert(Arc::clone(policy), |other| other.name() < policy.name());
+        for_each_guard_shape(&**policy, |shape| count(&mut self.guard_shapes, shape));
         for_each_posting(policy, |shape, posting| {
             count(&mut self.shapes, shape);
             let place = posting.clone();
@@ -89,11 +112,9 @@ impl<P: Indexed> Postings<P> {
 
     pub(super) fn remove(&mut self, policy: &Arc<P>) {
         self.policies.remove(|other| other.name() < policy.name(), |other| other.name() == policy.name());
+        for_each_guard_shape(&**policy, |shape| discount(&mut self.guard_shapes, &shape));
         for_each_posting(policy, |shape, posting| {
-            if let Ok(at) = self.shapes.binary_search_by(|(other, _)| other.cmp(&shape)) {
-                self.shapes.get_mut(at).into_iter().for_each(|(_, count)| *count -= 1);
-                self.shapes.retain(|(_, count)| *count > 0);
-            }
+            discount(&mut self.shapes, &shape);
             self.rules.remove(|other| other.is_before(&posting), |other| !posting.is_before(other));
         });
     }
@@ -101,13 +122,24 @@ impl<P: Indexed> Postings<P> {
 
 impl<P: Indexed> Clone for Postings<P> {
     fn clone(&self) -> Self {
-        Self { policies: self.policies.clone(), rules: self.rules.clone(), shapes: self.shapes.clone() }
+        let Self { policies, rules, shapes, guard_shapes } = self;
+        Self {
+            policies: policies.clone(),
+            rules: rules.clone(),
+            shapes: shapes.clone(),
+            guard_shapes: guard_shapes.clone(),
+        }
     }
 }
 
 impl<P: Indexed> Default for Postings<P> {
     fn default() -> Self {
-        Self { policies: SortedPages::default(), rules: SortedPages::default(), shapes: Vec::new() }
+        Self {
+            policies: SortedPages::default(),
+            rules: SortedPages::default(),
+            shapes: Vec::new(),
+            guard_shapes: Vec::new(),
+        }
     }
 }
 
@@ -127,7 +159,8 @@ impl<P: Indexed> Posting<P> {
 
 impl<P> Clone for Posting<P> {
     fn clone(&self) -> Self {
-        Self { key: self.key, rule: self.rule, policy: Arc::clone(&self.policy) }
+        let Self { key, guard, rule, ref policy } = *self;
+        Self { key, guard, rule, policy: Arc::clone(policy) }
     }
 }
 
@@ -138,17 +171,45 @@ fn count<S: Ord>(shapes: &mut Vec<(S, usize)>, shape: S) {
     }
 }
 
+fn discount<S: Ord>(shapes: &mut Vec<(S, usize)>, shape: &S) {
+    if let Ok(at) = shapes.binary_search_by(|(other, _)| other.cmp(shape)) {
+        shapes.get_mut(at).into_iter().for_each(|(_, count)| *count -= 1);
+        shapes.retain(|(_, count)| *count > 0);
+    }
+}
+
 /// A value that a rule lists twice is posted twice, and removed twice.
 fn for_each_posting<P: Indexed>(policy: &Arc<P>, mut posting: impl FnMut(P::Shape, Posting<P>)) {
-    policy.for_each_key(|rule, shape, key| posting(shape, Posting { key, rule, policy: Arc::clone(policy) }));
+    for rule in 0..policy.rules() {
+        let mut guard = Signature::NONE;
+        policy.for_each_guard_key(rule, |_, number| guard.add(number));
+        if guard == Signature::NONE {
+            guard = Signature::ALL;
+        }
+        policy.for_each_key(rule, |shape, key| {
+            posting(shape, Posting { key, guard, rule, policy: Arc::clone(policy) });
+        });
+    }
 }
+
+fn for_each_guard_shape<P: Indexed>(policy: &P, mut found: impl FnMut(P::Shape)) {
+    (0..policy.rules()).for_each(|rule| policy.for_each_guard_key(rule, |shape, _| found(shape)));
+}
+
+/// How many rules of one key are asked whatever guards them.
+const UNGUARDED: usize = 2;
 
 #[cfg(test)]
 mod tests {
     use proptest::{collection::vec, prelude::*, sample::select};
 
+    use std::net::SocketAddr;
+
     use super::*;
-    use crate::{Action, Clause, Match, Policy, Rule, Scope, ServiceAccountMatch, StringMatch};
+    use crate::{
+        Action, Clause, ConnectionFacts, Match, Policy, Rule, Scope, ServiceAccountMatch, StringMatch,
+        attributes::Attributes,
+    };
 
     proptest! {
         #[test]
@@ -167,20 +228,66 @@ mod tests {
             let mut fresh = Postings::default();
             held.iter().for_each(|policy| fresh.insert(policy));
             prop_assert_eq!(&changed.shapes, &fresh.shapes);
+            prop_assert_eq!(&changed.guard_shapes, &fresh.guard_shapes);
             prop_assert!(changed.policies().eq(fresh.policies()));
             let contents = |postings: &Postings<Policy>| -> Vec<_> {
                 let all = postings.rules.iter();
-                all.map(|posting| (posting.key, posting.policy.name.clone(), posting.rule)).collect()
+                all.map(|posting| (posting.key, posting.guard, posting.policy.name.clone(), posting.rule)).collect()
             };
             prop_assert_eq!(contents(&changed), contents(&fresh));
             let built = Postings::of(held.clone());
             prop_assert_eq!(&built.shapes, &fresh.shapes);
+            prop_assert_eq!(&built.guard_shapes, &fresh.guard_shapes);
             prop_assert!(built.policies().eq(fresh.policies()));
             prop_assert_eq!(contents(&built), contents(&fresh));
             prop_assert_eq!(fresh.shapes.iter().map(|(_, count)| count).sum::<usize>(), fresh.rules.iter().len());
             held.iter().for_each(|policy| changed.remove(policy));
             prop_assert!(changed.is_empty() && changed.shapes.is_empty() && contents(&changed).is_empty());
+            prop_assert!(changed.guard_shapes.is_empty());
         }
+
+        // Many rules with one key, so that guards are looked at.
+        #[test]
+        fn guards_hide_no_rule_that_matches(
+            policies in vec(policy(), 1..30),
+            ports in vec(select(vec![80_u16, 8080, 9090]), 60),
+            port in select(vec![80_u16, 8080]),
+        ) {
+            let mut ports = ports.into_iter();
+            let shared = |mut policy: Policy, number: usize| {
+                policy.name = PolicyName::new("bank", format!("{number:03}"));
+                for rule in &mut policy.rules {
+                    let mut one = Match { principals: vec![exact("example.org/ns/shop/sa/cart")], ..Match::default() };
+                    one.destination_ports = ports.next().into_iter().collect();
+                    rule.clauses.push(Clause { matches: vec![one] });
+                }
+                Arc::new(policy)
+            };
+            let mut shared = shared;
+            let policies: Vec<_> =
+                policies.iter().enumerate().map(|(number, policy)| shared((**policy).clone(), number)).collect();
+            let peer = "spiffe://example.org/ns/shop/sa/cart".parse().unwrap();
+            let attributes = Attributes::new(&ConnectionFacts {
+                source: "192.0.2.1".parse().unwrap(),
+                peer: Some(&peer),
+                destination: SocketAddr::from(([192, 0, 2, 2], port)),
+                namespace: "bank",
+                policies: &[],
+            });
+            let found = Postings::of(policies.clone());
+            let mut after = None;
+            for policy in &policies {
+                let Some(rule) = policy.matching_rule(&attributes) else { continue };
+                let found = found.smallest_match(&attributes, after).map(|(policy, rule)| (policy.name.clone(), rule));
+                prop_assert_eq!(found, Some((policy.name.clone(), rule)));
+                after = Some(&policy.name);
+            }
+            prop_assert!(found.smallest_match(&attributes, after).is_none());
+        }
+    }
+
+    fn exact(text: &str) -> StringMatch {
+        StringMatch::Exact(text.into())
     }
 
     fn policy() -> impl Strategy<Value = Arc<Policy>> {

@@ -7,16 +7,91 @@ use ipnet::IpNet;
 use super::key::{Key, Text};
 use crate::{Clause, Match, Rule, ServiceAccountMatch, StringMatch};
 
+/// What a rule is found by, and by what else it is told from the others that are found with it: parts of the rule that
+/// have to hold for it to match, each by one of its values.
+#[derive(Debug)]
+pub(crate) struct Selection<T> {
+    /// The part that is likely to let the fewest pass.
+    pub(crate) filed: Option<T>,
+    /// The next such part, if it is worth looking at.
+    pub(crate) guard: Option<T>,
+}
+
+/// Parts of a rule on their way to a [`Selection`].
+#[derive(Debug)]
+pub(crate) struct Candidates<T> {
+    best: Option<(T, Cost)>,
+    second: Option<(T, Cost)>,
+}
+
+impl<T> Candidates<T> {
+    pub(crate) fn new() -> Self {
+        Self { best: None, second: None }
+    }
+
+    /// Of equal cost, what is offered first is kept.
+    pub(crate) fn offer(&mut self, part: T, cost: Cost) {
+        let rest = match &self.best {
+            Some((_, least)) if *least <= cost => Some((part, cost)),
+            _ => self.best.replace((part, cost)),
+        };
+        let Some((part, cost)) = rest else { return };
+        if self.second.as_ref().is_none_or(|(_, least)| cost < *least) {
+            self.second = Some((part, cost));
+        }
+    }
+
+    pub(crate) fn select(self) -> Selection<T> {
+        let tells = |(_, cost): &(T, Cost)| cost.breadth < Breadth::All && cost.keys <= MOST_GUARD_KEYS;
+        Selection {
+            filed: self.best.map(|(part, _)| part),
+            guard: self.second.filter(tells).map(|(part, _)| part),
+        }
+    }
+}
+
+/// With more values, hardly anything has none of their bits.
+const MOST_GUARD_KEYS: usize = 16;
+
+/// A part of a rule that has values.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Part<'a> {
+    /// The most selective field of each match.
+    Clause(&'a Clause),
+    /// A field of the only match of a clause.
+    Field(Values<'a>),
+}
+
 impl Rule {
-    /// Keys of which a connection has at least one if this rule matches it: those of the clause that is
-    /// likely to let the fewest connections pass.
+    /// The parts by whose keys it is found: a connection that the rule matches has at least one key of each.
     ///
     /// Depends on nothing but the rule, so that a rule can be taken out of an index by what it says.
-    pub(super) fn for_each_key<'a>(&'a self, mut found: impl FnMut(Key<'a>)) {
-        let selective = self.clauses.iter().filter_map(|clause| Some((clause, clause.cost()?)));
-        match selective.min_by_key(|(_, cost)| *cost) {
-            Some((clause, _)) => clause.for_each_key(&mut found),
-            None => found(Key::Always),
+    pub(super) fn selection(&self) -> Selection<Part<'_>> {
+        let mut candidates = Candidates::new();
+        for clause in &self.clauses {
+            let mut possible = clause.possible_matches();
+            match (possible.next(), possible.next()) {
+                (Some(one), None) => {
+                    for (values, cost) in one.set_fields() {
+                        candidates.offer(Part::Field(values), cost);
+                    }
+                }
+                _ => {
+                    if let Some(cost) = clause.cost() {
+                        candidates.offer(Part::Clause(clause), cost);
+                    }
+                }
+            }
+        }
+        candidates.select()
+    }
+}
+
+impl<'a> Part<'a> {
+    pub(super) fn for_each_key(self, mut found: impl FnMut(Key<'a>)) {
+        match self {
+            Self::Clause(clause) => clause.for_each_key(&mut found),
+            Self::Field(values) => values.for_each_key(&mut found),
         }
     }
 }
@@ -68,6 +143,11 @@ impl Clause {
 impl Match {
     fn most_selective_field(&self) -> Option<(Values<'_>, Cost)> {
         // Of equal cost, the first is taken.
+        self.set_fields().min_by_key(|(_, cost)| *cost)
+    }
+
+    /// The positive fields that list something.
+    fn set_fields(&self) -> impl Iterator<Item = (Values<'_>, Cost)> {
         let fields = [
             Values::Principals(&self.principals),
             Values::ServiceAccounts(&self.service_accounts),
@@ -76,14 +156,13 @@ impl Match {
             Values::Namespaces(&self.namespaces),
             Values::DestinationPorts(&self.destination_ports),
         ];
-        let set = fields.into_iter().filter_map(|values| Some((values, values.cost()?)));
-        set.min_by_key(|(_, cost)| *cost)
+        fields.into_iter().filter_map(|values| Some((values, values.cost()?)))
     }
 }
 
 /// The values of a positive field.
 #[derive(Clone, Copy, Debug)]
-enum Values<'a> {
+pub(super) enum Values<'a> {
     DestinationIps(&'a [IpNet]),
     DestinationPorts(&'a [u16]),
     Namespaces(&'a [StringMatch]),
@@ -161,10 +240,19 @@ mod tests {
     }
 
     fn keys(clauses: Vec<Vec<Match>>) -> Vec<String> {
+        selected(clauses).0
+    }
+
+    /// What a rule is found by, and what guards it.
+    fn selected(clauses: Vec<Vec<Match>>) -> (Vec<String>, Vec<String>) {
         let rule = Rule { clauses: clauses.into_iter().map(|matches| Clause { matches }).collect() };
-        let mut keys = Vec::new();
-        rule.for_each_key(|key| keys.push(format!("{key:?}")));
-        keys
+        let Selection { filed, guard } = rule.selection();
+        let keys = |part: Option<Part<'_>>| {
+            let mut keys = Vec::new();
+            part.unwrap().for_each_key(|key| keys.push(format!("{key:?}")));
+            keys
+        };
+        (filed.map_or_else(|| key(Key::Always), |part| keys(Some(part))), guard.map_or_else(Vec::new, |part| keys(Some(part))))
     }
 
     fn key(key: Key<'_>) -> Vec<String> {
@@ -197,6 +285,24 @@ mod tests {
         assert_eq!(keys(vec![vec![addresses]]), key(Key::SourceIp(range("192.0.2.0/24"))));
         let anyone = Match { principals: vec![exact("a"), StringMatch::Presence], ..port() };
         assert_eq!(keys(vec![vec![anyone]]), key(Key::DestinationPort(8080)));
+    }
+
+    #[test]
+    fn the_next_part_that_has_to_hold_is_the_guard() {
+        let port = || Match { destination_ports: vec![8080], ..Match::default() };
+        let principal = || Match { principals: vec![exact("a")], ..Match::default() };
+        let both = || Match { principals: vec![exact("a")], ..port() };
+        let (by_principal, by_port) = (key(Key::Principal(Text::Exact("a"))), key(Key::DestinationPort(8080)));
+        let expected = (by_principal.clone(), by_port.clone());
+        assert_eq!(selected(vec![vec![port()], vec![principal()]]), expected);
+        assert_eq!(selected(vec![vec![both()]]), expected, "a field of the same match");
+        assert_eq!(selected(vec![vec![both(), Match::default()]]), expected, "the only match that may hold");
+        assert_eq!(selected(vec![vec![both(), both()]]).1, Vec::<String>::new(), "either of two may hold");
+        assert_eq!(selected(vec![vec![principal()]]).1, Vec::<String>::new());
+        let anyone = Match { principals: vec![StringMatch::Presence], ..Match::default() };
+        assert_eq!(selected(vec![vec![port()], vec![anyone]]), (by_port, vec![]), "everybody passes");
+        let many = Match { destination_ports: (0..17).collect(), ..Match::default() };
+        assert_eq!(selected(vec![vec![many], vec![principal()]]), (by_principal, vec![]), "too many to tell");
     }
 
     #[test]

@@ -11,7 +11,8 @@ use mesh_policy::{
         self, Action, AuthorizationPolicy, Condition, Metadata, Operation, Provider, Source, TargetRef,
     },
     waypoint::{
-        Answer, ClaimValue, ExtensionProvider, Mesh, ProviderProtocol, RequestPolicySet, ServiceKind, Step,
+        Answer, ClaimValue, ExtensionProvider, Mesh, PathNormalization, ProviderProtocol, RequestPolicySet,
+        ServiceKind, Step,
     },
 };
 use support::*;
@@ -61,6 +62,19 @@ fn decisions_allocate_nothing() {
             denials = call.decide(&set).dry_run_denials().count();
         });
         assert_eq!(allocated.count_total, 0, "{call:?} {denials}");
+    }
+}
+
+#[test]
+fn normal_paths_are_not_copied() {
+    for path in ["/", "/items/7?full=1", "/a.b/c;v=1/*?x=%61//..", "*"] {
+        for mode in [PathNormalization::Base, PathNormalization::DecodeAndMergeSlashes] {
+            let mut is_same = false;
+            let allocated =
+                allocation_counter::measure(|| is_same = mode.normalize(path).as_deref() == Ok(path));
+            assert!(is_same, "{path}");
+            assert_eq!(allocated.count_total, 0, "{path}");
+        }
     }
 }
 

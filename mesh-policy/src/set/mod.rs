@@ -5,7 +5,8 @@ mod index;
 
 pub use builder::{PolicySetBuilder, PolicySetError};
 pub(crate) use index::{
-    Breadth, Candidates, Cost, Group, Index, Indexed, PlaceRef, Postings, RangeShape, Selection, Text, TextShape,
+    Breadth, Candidates, Cost, Folding, Group, Index, Indexed, PlaceRef, Postings, RangeShape, Selection,
+    Text, TextShape, fingerprint,
 };
 
 use std::{fmt, sync::Arc};

@@ -64,7 +64,7 @@ impl<'a> Simulation<'a, PolicySet> {
 
 impl<'a> Simulation<'a, RequestPolicySet> {
     /// Whether the verdict on a request would be another, where no provider answers.
-    pub fn request(&self, facts: &RequestFacts<'a>) -> Option<Change<WaypointDecision<'a>>> {
+    pub fn request(&self, facts: &'a RequestFacts<'a>) -> Option<Change<WaypointDecision<'a>>> {
         let before = self.before.evaluate_request(facts).without_providers();
         let after = self.after.evaluate_request(facts).without_providers();
         (before.verdict() != after.verdict()).then_some(Change { before, after })
@@ -73,7 +73,7 @@ impl<'a> Simulation<'a, RequestPolicySet> {
 
 impl<'a> Simulation<'a, StreamPolicySet> {
     /// Whether the verdict on a stream would be another, where no provider answers.
-    pub fn stream(&self, facts: &StreamFacts<'a>) -> Option<Change<WaypointDecision<'a>>> {
+    pub fn stream(&self, facts: &'a StreamFacts<'a>) -> Option<Change<WaypointDecision<'a>>> {
         let before = self.before.evaluate_stream(facts).without_providers();
         let after = self.after.evaluate_stream(facts).without_providers();
         (before.verdict() != after.verdict()).then_some(Change { before, after })

@@ -3,7 +3,10 @@
 use std::fmt;
 
 use super::header::Header;
-use crate::object::{Condition, Problem};
+use crate::{
+    object::{Condition, Problem},
+    set::Folding,
+};
 
 /// An attribute of a stream or a request that policies restrict.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -67,6 +70,14 @@ impl Attribute {
                 | Self::ServiceAccount
                 | Self::TrustDomain
         )
+    }
+
+    /// Whether case counts where its values are compared.
+    pub(super) fn folding(&self) -> Folding {
+        match self {
+            Self::Host | Self::Sni => Folding::Ascii,
+            _ => Folding::None,
+        }
     }
 
     /// The attribute that a condition names, if it exists; and if it does, what may be wrong with the key.

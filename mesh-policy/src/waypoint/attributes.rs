@@ -3,8 +3,7 @@
 use std::net::IpAddr;
 
 use super::{
-    ClaimValue, Claims, FilterMetadata, Headers, Mesh, RequestFacts, StreamFacts, Target,
-    attribute::Attribute, value::IstioIdentity,
+    ClaimValue, Claims, Mesh, RequestFacts, StreamFacts, attribute::Attribute, value::IstioIdentity,
 };
 use crate::Semantics;
 
@@ -12,47 +11,29 @@ use crate::Semantics;
 pub(crate) struct Attributes<'a> {
     pub(super) semantics: Semantics,
     pub(super) mesh: &'a Mesh,
-    pub(super) target: Target<'a>,
+    pub(super) stream: &'a StreamFacts<'a>,
     pub(super) source: IpAddr,
     pub(super) remote: IpAddr,
     pub(super) destination: IpAddr,
-    pub(super) destination_port: u16,
     /// With strict semantics, only what has Istio's form counts: the same peers have an identity as at a node
     /// proxy.
     pub(super) peer: Option<&'a str>,
     pub(super) identity: Option<IstioIdentity<'a>>,
-    pub(super) sni: Option<&'a str>,
-    pub(super) metadata: &'a [FilterMetadata<'a>],
     /// Nothing for a stream.
     pub(super) request: Option<Request<'a>>,
 }
 
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Request<'a> {
-    pub(super) method: &'a str,
-    pub(super) authority: Option<&'a str>,
-    pub(super) path_and_query: &'a str,
+    pub(super) facts: &'a RequestFacts<'a>,
+    /// Without what policies on paths do not look at.
     pub(super) path: &'a str,
-    pub(super) headers: Headers<'a>,
+    /// Those of the facts, as far as they are known yet.
     pub(super) claims: Option<&'a Claims>,
 }
 
-impl<'a> Request<'a> {
-    pub(super) fn new(facts: &RequestFacts<'a>) -> Self {
-        let end = facts.path.bytes().position(|byte| matches!(byte, b'?' | b'#')).unwrap_or(facts.path.len());
-        Self {
-            method: facts.method,
-            authority: facts.authority,
-            path_and_query: facts.path,
-            path: facts.path.get(..end).unwrap_or_default(),
-            headers: facts.headers,
-            claims: facts.claims,
-        }
-    }
-}
-
 impl<'a> Attributes<'a> {
-    pub(super) fn of_stream(facts: &StreamFacts<'a>, semantics: Semantics, mesh: &'a Mesh) -> Self {
+    pub(super) fn of_stream(facts: &'a StreamFacts<'a>, semantics: Semantics, mesh: &'a Mesh) -> Self {
         let identity = facts.peer.and_then(IstioIdentity::parse);
         let peer = match semantics {
             Semantics::Istio => facts.peer,
@@ -61,22 +42,22 @@ impl<'a> Attributes<'a> {
         Self {
             semantics,
             mesh,
-            target: facts.target,
+            stream: facts,
             source: facts.source.to_canonical(),
             remote: facts.remote.to_canonical(),
             destination: facts.destination.ip().to_canonical(),
-            destination_port: facts.destination.port(),
             peer,
             identity,
-            sni: facts.sni,
-            metadata: facts.metadata,
             request: None,
         }
     }
 
-    pub(super) fn of_request(facts: &RequestFacts<'a>, semantics: Semantics, mesh: &'a Mesh) -> Self {
-        let request = Request::new(facts);
-        Self { request: Some(request), ..Self::of_stream(&facts.stream, semantics, mesh) }
+    pub(super) fn of_request(facts: &'a RequestFacts<'a>, semantics: Semantics, mesh: &'a Mesh) -> Self {
+        let end = facts.path.bytes().position(|byte| matches!(byte, b'?' | b'#')).unwrap_or(facts.path.len());
+        let path = facts.path.get(..end).unwrap_or_default();
+        let mut attributes = Self::of_stream(&facts.stream, semantics, mesh);
+        attributes.request = Some(Request { facts, path, claims: facts.claims });
+        attributes
     }
 
     /// What is known before the token of the request is validated.
@@ -105,6 +86,6 @@ impl<'a> Attributes<'a> {
     }
 
     pub(super) fn claims(&self) -> Option<&'a Claims> {
-        self.request?.claims
+        self.request.as_ref()?.claims
     }
 }

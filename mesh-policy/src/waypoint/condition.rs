@@ -7,7 +7,7 @@ use ipnet::IpNet;
 use super::{
     ClaimValue,
     attribute::Attribute,
-    attributes::Attributes,
+    attributes::{Attributes, Request},
     value::{Account, Glob, PathTemplate, RequestPrincipal, SCHEME, trust_domain},
 };
 use crate::{Semantics, StringMatch, explain::alternatives};
@@ -54,9 +54,10 @@ impl Condition {
             Values::Globs(globs) => attributes.has_trust_domain(globs),
             Values::Metadata(values) => self.fits_metadata(values, attributes),
             Values::Paths(paths) => {
-                attributes.request.is_some_and(|request| paths.iter().any(|path| path.matches(request.path)))
+                let request = attributes.request.as_ref();
+                request.is_some_and(|request| paths.iter().any(|path| path.matches(request.path)))
             }
-            Values::Ports(ports) => ports.contains(&attributes.destination_port),
+            Values::Ports(ports) => ports.contains(&attributes.stream.destination.port()),
             Values::Ranges(ranges) => {
                 let address = attributes.address(&self.attribute);
                 ranges.iter().any(|range| range.contains(&address))
@@ -78,22 +79,22 @@ impl Condition {
                 texts.any(|text| patterns.iter().any(|pattern| pattern.matches(text)))
             }
             Attribute::Header(header) => {
-                let Some(request) = &attributes.request else { return false };
+                let Some(Request { facts: request, .. }) = attributes.request else { return false };
                 if header.is_joined(attributes.semantics) && header.lines(request).nth(1).is_some() {
                     return patterns.iter().any(|pattern| fits_joined(pattern, || header.lines(request)));
                 }
                 header.lines(request).any(|line| patterns.iter().any(|pattern| fits_header(pattern, line)))
             }
             Attribute::Host => {
-                let host = attributes.request.and_then(|request| request.authority);
+                let host = attributes.request.as_ref().and_then(|request| request.facts.authority);
                 // Present is enough for `*`.
                 let fits = |pattern: &StringMatch, host| {
                     *pattern == StringMatch::Presence || fits_folded(pattern, host)
                 };
                 host.is_some_and(|host| patterns.iter().any(|pattern| fits(pattern, host)))
             }
-            Attribute::Method => attributes.request.is_some_and(|request| {
-                patterns.iter().any(|pattern| fits_header(pattern, request.method.as_bytes()))
+            Attribute::Method => attributes.request.as_ref().is_some_and(|request| {
+                patterns.iter().any(|pattern| fits_header(pattern, request.facts.method.as_bytes()))
             }),
             Attribute::Principal => attributes.peer.is_some_and(|peer| {
                 let principal = peer.strip_prefix(SCHEME);
@@ -103,7 +104,8 @@ impl Condition {
                 })
             }),
             Attribute::Sni => {
-                attributes.sni.is_some_and(|sni| patterns.iter().any(|pattern| fits_folded(pattern, sni)))
+                let sni = attributes.stream.sni;
+                sni.is_some_and(|sni| patterns.iter().any(|pattern| fits_folded(pattern, sni)))
             }
             _ => false,
         }
@@ -111,7 +113,7 @@ impl Condition {
 
     fn fits_metadata(&self, values: &[(StringMatch, bool)], attributes: &Attributes<'_>) -> bool {
         let Attribute::Metadata { filter, key } = &self.attribute else { return false };
-        let mut notes = attributes.metadata.iter();
+        let mut notes = attributes.stream.metadata.iter();
         let Some(note) = notes.find(|note| note.filter == &**filter && note.key == &**key) else {
             return false;
         };

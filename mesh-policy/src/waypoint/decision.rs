@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::{ExtensionProvider, evaluate::Applicable, policy::CompiledPolicy};
+use super::{ExtensionProvider, evaluate::Case, policy::CompiledPolicy};
 use crate::{PolicyName, Reason, Verdict, object::Action};
 
 /// How far a decision has come: made, or waiting for what a provider says.
@@ -36,7 +36,7 @@ pub struct Question<'a> {
     pub(super) rule: usize,
     pub(super) provider: &'a str,
     pub(super) settings: ExtensionProvider,
-    pub(super) applicable: Applicable<'a>,
+    pub(super) case: Case<'a>,
 }
 
 /// What a provider said.
@@ -74,21 +74,21 @@ impl<'a> Question<'a> {
 
     /// Goes on with what the provider said.
     pub fn answer(self, answer: Answer) -> Step<'a> {
-        let Self { policy, rule, provider, settings, applicable } = self;
+        let Self { policy, rule, provider, settings, case } = self;
         let policy = &policy.name;
         match answer {
-            Answer::Deny => applicable.decided(Reason::DeniedByProvider { policy, rule, provider }),
+            Answer::Deny => case.decided(Reason::DeniedByProvider { policy, rule, provider }),
             Answer::Failed if !settings.fail_open => {
-                applicable.decided(Reason::ProviderFailed { policy, rule, provider })
+                case.decided(Reason::ProviderFailed { policy, rule, provider })
             }
-            Answer::Allow | Answer::Failed => applicable.step(Some(provider)),
+            Answer::Allow | Answer::Failed => case.applicable().step(Some(provider)),
         }
     }
 
     fn deny(self) -> WaypointDecision<'a> {
-        let Self { policy, rule, provider, applicable, .. } = self;
+        let Self { policy, rule, provider, case, .. } = self;
         let reason = Reason::ProviderFailed { policy: &policy.name, rule, provider };
-        WaypointDecision { reason, applicable }
+        WaypointDecision { reason, case }
     }
 }
 
@@ -107,7 +107,7 @@ impl fmt::Debug for Question<'_> {
 #[must_use = "a decision has no effect unless its verdict is enforced"]
 pub struct WaypointDecision<'a> {
     pub(super) reason: Reason<'a>,
-    pub(super) applicable: Applicable<'a>,
+    pub(super) case: Case<'a>,
 }
 
 impl<'a> WaypointDecision<'a> {
@@ -125,14 +125,14 @@ impl<'a> WaypointDecision<'a> {
     /// The AUDIT policies that match, each with its first rule that does, by name. They decide nothing, and are
     /// evaluated here and not before.
     pub fn audits(&self) -> impl Iterator<Item = (&'a PolicyName, usize)> + use<'a> {
-        self.applicable.matches(Action::Audit, false)
+        self.case.applicable().matches(Action::Audit, false)
     }
 
     /// The policies in dry run that would deny if all of them were enforced, as
     /// [`Decision::dry_run_denials`](crate::Decision::dry_run_denials) has them. Those with the action CUSTOM
     /// are not asked.
     pub fn dry_run_denials(&self) -> impl Iterator<Item = &'a PolicyName> + use<'a> {
-        let applicable = self.applicable;
+        let applicable = self.case.applicable();
         let denies = applicable.matches(Action::Deny, true).map(|(name, _)| name);
         let none_would_allow = self.reason == Reason::NoAllowPolicies
             && applicable.matches(Action::Allow, true).next().is_none();

@@ -3,10 +3,10 @@
 use std::iter;
 
 use super::{
-    Question, Step, WaypointDecision,
+    Mesh, Question, RequestFacts, Step, StreamFacts, WaypointDecision,
     attributes::Attributes,
     policy::{CompiledPolicy, class},
-    target::{MAX_PLACES, PlaceRef},
+    target::MAX_PLACES,
 };
 use crate::{
     PolicyName, Reason, Semantics,
@@ -14,29 +14,55 @@ use crate::{
     set::{Group, Index, Postings},
 };
 
+/// What is decided about, by which policies.
+#[derive(Clone, Copy)]
+pub(crate) struct Case<'a> {
+    pub(super) index: &'a Index<CompiledPolicy>,
+    pub(super) semantics: Semantics,
+    pub(super) mesh: &'a Mesh,
+    pub(super) facts: Facts<'a>,
+}
+
+#[derive(Clone, Copy)]
+pub(crate) enum Facts<'a> {
+    Request(&'a RequestFacts<'a>),
+    Stream(&'a StreamFacts<'a>),
+}
+
+impl<'a> Case<'a> {
+    /// Looks up the policies. A decision does it once, and again when it is asked what it did not have to know.
+    pub(super) fn applicable(self) -> Applicable<'a> {
+        let Self { index, semantics, mesh, facts } = self;
+        let attributes = match facts {
+            Facts::Request(facts) => Attributes::of_request(facts, semantics, mesh),
+            Facts::Stream(facts) => Attributes::of_stream(facts, semantics, mesh),
+        };
+        let groups = attributes.stream.target.places(mesh).map(|place| index.at(place?));
+        Applicable { case: self, attributes, groups }
+    }
+
+    pub(super) fn decided(self, reason: Reason<'a>) -> Step<'a> {
+        Step::Decided(WaypointDecision { reason, case: self })
+    }
+}
+
 /// The policies that apply to a stream or a request, and what they are asked about.
 #[derive(Clone, Copy)]
 pub(crate) struct Applicable<'a> {
-    pub(super) attributes: Attributes<'a>,
-    places: [Option<PlaceRef<'a>>; MAX_PLACES],
+    case: Case<'a>,
+    attributes: Attributes<'a>,
     groups: [Option<&'a Group<CompiledPolicy>>; MAX_PLACES],
 }
 
 impl<'a> Applicable<'a> {
-    pub(super) fn new(index: &'a Index<CompiledPolicy>, attributes: Attributes<'a>) -> Self {
-        let places = attributes.target.places(attributes.mesh);
-        Self { attributes, places, groups: places.map(|place| index.at(place?)) }
-    }
-
     /// CUSTOM, then DENY, then ALLOW. Providers up to the one given have been asked.
-    pub(super) fn step(self, asked: Option<&'a str>) -> Step<'a> {
+    pub(super) fn step(&self, asked: Option<&'a str>) -> Step<'a> {
         if self.has_any(Action::Custom)
             && let Some(step) = self.ask(asked)
         {
             return step;
         }
-        let reason = self.by_rules();
-        self.decided(reason)
+        self.case.decided(self.by_rules())
     }
 
     /// DENY, then ALLOW.
@@ -52,13 +78,9 @@ impl<'a> Applicable<'a> {
 
     /// Whether an enforced policy with an action applies.
     fn has_any(&self, action: Action) -> bool {
-        let Attributes { target, mesh, .. } = &self.attributes;
+        let Attributes { stream: StreamFacts { target, .. }, mesh, .. } = &self.attributes;
         let mut postings = self.groups.iter().flatten().filter_map(|group| group.class(class(action, false)));
         postings.any(|postings| postings.policies().any(|policy| policy.selects(target, mesh)))
-    }
-
-    pub(super) fn decided(self, reason: Reason<'a>) -> Step<'a> {
-        Step::Decided(WaypointDecision { reason, applicable: self })
     }
 
     /// The question for the next provider, or the denial for one that cannot be asked.
@@ -72,12 +94,12 @@ impl<'a> Applicable<'a> {
             let name = &*provider.name;
             let Some(settings) = provider.settings.filter(|_| !self.are_too_many_asked()) else {
                 let reason = Reason::ProviderUnusable { policy: &policy.name, rule, provider: name };
-                return Some(self.decided(reason));
+                return Some(self.case.decided(reason));
             };
             let is_next = asked.is_none_or(|asked| name > asked)
                 && next.as_ref().is_none_or(|next| name < next.provider);
             if is_next {
-                next = Some(Question { policy, rule, provider: name, settings, applicable: *self });
+                next = Some(Question { policy, rule, provider: name, settings, case: self.case });
             }
         }
         next.map(Step::Ask)
@@ -104,17 +126,18 @@ impl<'a> Applicable<'a> {
 
     /// All policies of a class, none of them twice.
     pub(super) fn policies(self, action: Action, dry_run: bool) -> impl Iterator<Item = &'a CompiledPolicy> {
-        let Self { attributes, places, groups } = self;
+        let Self { attributes, groups, .. } = self;
+        let StreamFacts { target, .. } = attributes.stream;
+        let places = target.places(attributes.mesh);
         groups.into_iter().enumerate().flat_map(move |(index, group)| {
             let postings = group.and_then(|group| group.class(class(action, dry_run)));
             // A policy may name more than one of the places.
             let is_new = move |policy: &CompiledPolicy| {
                 let mut earlier = places.into_iter().take(index).flatten();
-                !earlier.any(|place| policy.places.iter().any(|other| other.compare(place).is_eq()))
+                !earlier.any(|place| policy.places.iter().any(|other| other.as_ref() == place))
             };
             let policies = postings.into_iter().flat_map(Postings::policies);
-            policies
-                .filter(move |policy| policy.selects(&attributes.target, attributes.mesh) && is_new(policy))
+            policies.filter(move |policy| policy.selects(target, attributes.mesh) && is_new(policy))
         })
     }
 

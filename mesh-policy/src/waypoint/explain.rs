@@ -7,7 +7,7 @@ use super::{
     attribute::Attribute,
     attributes::Attributes,
     condition::Condition,
-    evaluate::Applicable,
+    evaluate::Case,
     policy::{Alternative, Clause, CompiledPolicy, CompiledRule, DroppedRule, RulePart},
 };
 use crate::{PolicyName, Reason, explain::alternatives, object::Action};
@@ -23,7 +23,8 @@ pub struct WaypointExplanation<'a> {
 }
 
 impl<'a> WaypointExplanation<'a> {
-    pub(super) fn new(applicable: Applicable<'a>, mut answer: impl FnMut(&Question<'a>) -> Answer) -> Self {
+    pub(super) fn new(case: Case<'a>, mut answer: impl FnMut(&Question<'a>) -> Answer) -> Self {
+        let applicable = case.applicable();
         let mut step = applicable.step(None);
         let decision = loop {
             match step {
@@ -230,6 +231,7 @@ impl Attributes<'_> {
     /// The values of an attribute, for people.
     fn shown(&self, attribute: &Attribute) -> Vec<String> {
         let request = self.request.as_ref();
+        let facts = request.map(|request| request.facts);
         let text = |text: Option<&str>| text.map(str::to_owned).into_iter().collect();
         match attribute {
             Attribute::Audience | Attribute::Claim(_) | Attribute::Presenter => self
@@ -241,18 +243,18 @@ impl Attributes<'_> {
             Attribute::DestinationIp | Attribute::RemoteIp | Attribute::SourceIp => {
                 vec![self.address(attribute).to_string()]
             }
-            Attribute::DestinationPort => vec![self.destination_port.to_string()],
+            Attribute::DestinationPort => vec![self.stream.destination.port().to_string()],
             Attribute::Header(header) => {
-                let lines = request.into_iter().flat_map(|request| header.lines(request));
+                let lines = facts.into_iter().flat_map(|facts| header.lines(facts));
                 lines.map(|line| String::from_utf8_lossy(line).into_owned()).collect()
             }
-            Attribute::Host => text(request.and_then(|request| request.authority)),
+            Attribute::Host => text(facts.and_then(|facts| facts.authority)),
             Attribute::Metadata { filter, key } => {
                 let notes =
-                    self.metadata.iter().filter(|note| note.filter == &**filter && note.key == &**key);
+                    self.stream.metadata.iter().filter(|note| note.filter == &**filter && note.key == &**key);
                 notes.flat_map(|note| note.value.texts()).map(str::to_owned).collect()
             }
-            Attribute::Method => text(request.map(|request| request.method)),
+            Attribute::Method => text(facts.map(|facts| facts.method)),
             Attribute::Namespace
             | Attribute::Principal
             | Attribute::ServiceAccount
@@ -262,7 +264,7 @@ impl Attributes<'_> {
                 let parts = self.claims().and_then(|claims| claims.text("iss").zip(claims.text("sub")));
                 parts.map(|(issuer, subject)| format!("{issuer}/{subject}")).into_iter().collect()
             }
-            Attribute::Sni => text(self.sni),
+            Attribute::Sni => text(self.stream.sni),
         }
     }
 }

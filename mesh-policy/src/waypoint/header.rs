@@ -2,50 +2,77 @@
 
 use std::cmp::Ordering;
 
-use http::HeaderName;
+use http::{HeaderName, header::USER_AGENT};
 
-use super::{Headers, attributes::Request};
+use super::{Headers, RequestFacts};
 use crate::Semantics;
 
 /// The name of a header, in lower case.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Header {
     name: Box<str>,
-    /// What to look the lines up by; nothing if no header can be called so.
-    key: Option<HeaderName>,
+    place: Place,
+}
+
+/// Where the lines of a header are.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum Place {
+    Authority,
+    /// By its name among the headers.
+    Headers(HeaderName),
+    Method,
+    /// No header can be called so.
+    Nowhere,
+    Path,
+    /// Among the headers, where Envoy keeps the lines of this one joined.
+    UserAgent,
 }
 
 impl Header {
     pub(super) fn new(name: &str) -> Self {
         let name = name.to_ascii_lowercase();
-        Self { key: HeaderName::from_bytes(name.as_bytes()).ok(), name: name.into() }
+        let place = match name.as_str() {
+            ":authority" | "host" => Place::Authority,
+            ":method" => Place::Method,
+            ":path" => Place::Path,
+            "user-agent" => Place::UserAgent,
+            name => HeaderName::from_bytes(name.as_bytes()).map_or(Place::Nowhere, Place::Headers),
+        };
+        Self { name: name.into(), place }
     }
 
     /// Whether a request can have such a header, or part of its request line is called so.
     pub(super) fn is_possible(&self) -> bool {
-        self.key.is_some() || matches!(&*self.name, ":authority" | ":method" | ":path")
+        self.place != Place::Nowhere
     }
 
     pub(super) fn name(&self) -> &str {
         &self.name
     }
 
-    /// Whether its lines are joined before they are compared: Envoy keeps one header so.
+    /// Whether its lines may have to be joined before they are compared, which only Istio's reading does.
+    pub(super) fn may_be_joined(&self) -> bool {
+        self.place == Place::UserAgent
+    }
+
+    /// Whether its lines are joined before they are compared.
     pub(super) fn is_joined(&self, semantics: Semantics) -> bool {
-        semantics == Semantics::Istio && &*self.name == "user-agent"
+        self.may_be_joined() && semantics == Semantics::Istio
     }
 
     /// The lines of the header, or the part of the request line that has its name.
-    pub(super) fn lines<'a>(&self, request: &Request<'a>) -> Lines<'a, '_> {
-        match &*self.name {
-            ":authority" | "host" => Lines::One(request.authority.map(str::as_bytes)),
-            ":method" => Lines::One(Some(request.method.as_bytes())),
-            ":path" => Lines::One(Some(request.path_and_query.as_bytes())),
-            name => match (request.headers, &self.key) {
-                (Headers::Lines(lines), _) => Lines::Listed { lines: lines.iter(), name },
-                (Headers::Map(map), Some(key)) => Lines::Mapped(map.get_all(key).into_iter()),
-                (Headers::Map(_), None) => Lines::One(None),
-            },
+    pub(super) fn lines<'a>(&self, request: &RequestFacts<'a>) -> Lines<'a, '_> {
+        let key = match &self.place {
+            Place::Authority => return Lines::One(request.authority.map(str::as_bytes)),
+            Place::Method => return Lines::One(Some(request.method.as_bytes())),
+            Place::Nowhere => return Lines::One(None),
+            Place::Path => return Lines::One(Some(request.path.as_bytes())),
+            Place::Headers(key) => key,
+            Place::UserAgent => &USER_AGENT,
+        };
+        match request.headers {
+            Headers::Lines(lines) => Lines::Listed { lines: lines.iter(), name: &self.name },
+            Headers::Map(map) => Lines::Mapped(map.get_all(key).into_iter()),
         }
     }
 }

@@ -12,13 +12,12 @@ use super::{
     attribute::Attribute,
     attributes::Attributes,
     condition::{Condition, PathMatch, Values},
-    fingerprint::{Folding, fingerprint},
     policy::{Alternative, Clause, CompiledRule},
     value::{SCHEME, accounts_within, namespaces_within},
 };
 use crate::{
     Semantics, StringMatch,
-    set::{Breadth, Candidates, Cost, RangeShape, Selection, Text, TextShape},
+    set::{Breadth, Candidates, Cost, Folding, RangeShape, Selection, Text, TextShape, fingerprint},
 };
 
 /// A form of value of an attribute.
@@ -110,7 +109,7 @@ impl Part<'_> {
         let condition = |condition: &Condition, found: &mut dyn FnMut(Shape, u64)| {
             condition.for_each_key(&mut |key: Key<'_>| {
                 let shape = Shape::new(key.form(), Some(condition.attribute.clone()));
-                let key = key.fingerprint(shape.seed, Folding::of(&condition.attribute));
+                let key = key.fingerprint(shape.seed, condition.attribute.folding());
                 found(shape, key);
             });
         };
@@ -174,7 +173,7 @@ impl Condition {
             Values::Metadata(_) => false,
             // Its lines may have to be joined, which takes room.
             Values::Texts(_) => {
-                !matches!(&self.attribute, Attribute::Header(header) if header.name() == "user-agent")
+                !matches!(&self.attribute, Attribute::Header(header) if header.may_be_joined())
             }
             Values::Paths(_) | Values::Ports(_) | Values::Ranges(_) | Values::RequestPrincipals(_) => true,
         }
@@ -281,7 +280,7 @@ impl Shape {
 pub(super) fn for_each_fingerprint(shape: &Shape, attributes: &Attributes<'_>, mut visit: impl FnMut(u64)) {
     let seed = shape.seed;
     let Some(attribute) = &shape.attribute else { return visit(fingerprint(seed, &[], Folding::None)) };
-    let folding = Folding::of(attribute);
+    let folding = attribute.folding();
     let mut text = |shape: TextShape, text: &[u8]| {
         if let Some(part) = shape.part(text) {
             visit(fingerprint(seed, part, folding));
@@ -314,7 +313,9 @@ pub(super) fn for_each_fingerprint(shape: &Shape, attributes: &Attributes<'_>, m
                 }
             }
         }
-        Form::Port => visit(fingerprint(seed, &attributes.destination_port.to_ne_bytes(), Folding::None)),
+        Form::Port => {
+            visit(fingerprint(seed, &attributes.stream.destination.port().to_ne_bytes(), Folding::None))
+        }
         Form::Range(shape) => {
             let address = attributes.address(attribute);
             shape.range(address).into_iter().for_each(|net| visit(range(seed, &net)));
@@ -336,15 +337,15 @@ pub(super) fn for_each_fingerprint(shape: &Shape, attributes: &Attributes<'_>, m
                 Attribute::Header(header) => {
                     request
                         .into_iter()
-                        .flat_map(|request| header.lines(request))
+                        .flat_map(|request| header.lines(request.facts))
                         .for_each(|line| text(shape, line));
                 }
                 Attribute::Host => {
-                    let host = request.and_then(|request| request.authority);
+                    let host = request.and_then(|request| request.facts.authority);
                     host.into_iter().for_each(|host| text(shape, host.as_bytes()));
                 }
                 Attribute::Method => {
-                    request.into_iter().for_each(|request| text(shape, request.method.as_bytes()));
+                    request.into_iter().for_each(|request| text(shape, request.facts.method.as_bytes()));
                 }
                 Attribute::Path => {
                     request.into_iter().for_each(|request| text(shape, request.path.as_bytes()))
@@ -357,7 +358,9 @@ pub(super) fn for_each_fingerprint(shape: &Shape, attributes: &Attributes<'_>, m
                         text(shape, id.as_bytes());
                     }
                 }
-                Attribute::Sni => attributes.sni.into_iter().for_each(|sni| text(shape, sni.as_bytes())),
+                Attribute::Sni => {
+                    attributes.stream.sni.into_iter().for_each(|sni| text(shape, sni.as_bytes()))
+                }
                 _ => {}
             }
         }

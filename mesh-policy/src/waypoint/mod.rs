@@ -9,7 +9,6 @@ mod decision;
 mod evaluate;
 mod explain;
 mod facts;
-mod fingerprint;
 mod forwarded_for;
 mod header;
 mod key;

@@ -1,6 +1,6 @@
 //! A policy in the form that waypoints decide by.
 
-use std::{cmp::Ordering, collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc};
 
 use super::{
     ExtensionProvider, Mesh, Target,
@@ -126,8 +126,16 @@ impl Indexed for CompiledPolicy {
         self.places.iter().cloned()
     }
 
-    fn compare(place: &Place, wanted: PlaceRef<'_>) -> Ordering {
-        place.compare(wanted)
+    fn is(place: &Place, wanted: PlaceRef<'_>) -> bool {
+        place.as_ref() == wanted
+    }
+
+    fn number(wanted: PlaceRef<'_>) -> u64 {
+        wanted.number()
+    }
+
+    fn number_of(place: &Place) -> u64 {
+        place.as_ref().number()
     }
 
     fn class(&self) -> usize {
@@ -156,7 +164,7 @@ impl Indexed for CompiledPolicy {
 
     fn rule_matches(&self, rule: usize, attributes: &Attributes<'_>) -> bool {
         self.rules.get(rule).is_some_and(|rule| rule.matches(attributes))
-            && self.selects(&attributes.target, attributes.mesh)
+            && self.selects(&attributes.stream.target, attributes.mesh)
     }
 }
 

@@ -4,9 +4,8 @@ use std::{fmt, marker::PhantomData, sync::Arc};
 
 use super::{
     Answer, Mesh, Question, RequestFacts, Step, StreamFacts, WaypointExplanation,
-    attributes::Attributes,
     compile::{Compiler, Point},
-    evaluate::Applicable,
+    evaluate::{Case, Facts},
     policy::CompiledPolicy,
 };
 use crate::{
@@ -229,8 +228,8 @@ impl RequestPolicySet {
     /// [`PolicySet::evaluate_connection`](crate::PolicySet::evaluate_connection) does. For gateways and
     /// workloads that policies select by labels, looking for an ALLOW policy is linear in the policies of their
     /// namespaces that select others.
-    pub fn evaluate_request<'a>(&'a self, facts: &RequestFacts<'a>) -> Step<'a> {
-        self.applicable(facts).step(None)
+    pub fn evaluate_request<'a>(&'a self, facts: &'a RequestFacts<'a>) -> Step<'a> {
+        self.case(facts).applicable().step(None)
     }
 
     /// Decides about a request as [`evaluate_request`](Self::evaluate_request) does with what providers
@@ -239,35 +238,37 @@ impl RequestPolicySet {
     /// For people and tools: evaluates every rule that applies and allocates.
     pub fn explain<'a>(
         &'a self,
-        facts: &RequestFacts<'a>,
+        facts: &'a RequestFacts<'a>,
         answer: impl FnMut(&Question<'a>) -> Answer,
     ) -> WaypointExplanation<'a> {
-        WaypointExplanation::new(self.applicable(facts), answer)
+        WaypointExplanation::new(self.case(facts), answer)
     }
 
-    fn applicable<'a>(&'a self, facts: &RequestFacts<'a>) -> Applicable<'a> {
-        Applicable::new(&self.index, Attributes::of_request(facts, self.semantics(), self.mesh()))
+    fn case<'a>(&'a self, facts: &'a RequestFacts<'a>) -> Case<'a> {
+        let facts = Facts::Request(facts);
+        Case { index: &self.index, semantics: self.semantics(), mesh: self.mesh(), facts }
     }
 }
 
 impl StreamPolicySet {
     /// Decides about a stream, at the cost of [`RequestPolicySet::evaluate_request`].
-    pub fn evaluate_stream<'a>(&'a self, facts: &StreamFacts<'a>) -> Step<'a> {
-        self.applicable(facts).step(None)
+    pub fn evaluate_stream<'a>(&'a self, facts: &'a StreamFacts<'a>) -> Step<'a> {
+        self.case(facts).applicable().step(None)
     }
 
     /// Decides about a stream as [`evaluate_stream`](Self::evaluate_stream) does with what providers answer,
     /// and shows why. Evaluates every rule that applies and allocates.
     pub fn explain<'a>(
         &'a self,
-        facts: &StreamFacts<'a>,
+        facts: &'a StreamFacts<'a>,
         answer: impl FnMut(&Question<'a>) -> Answer,
     ) -> WaypointExplanation<'a> {
-        WaypointExplanation::new(self.applicable(facts), answer)
+        WaypointExplanation::new(self.case(facts), answer)
     }
 
-    fn applicable<'a>(&'a self, facts: &StreamFacts<'a>) -> Applicable<'a> {
-        Applicable::new(&self.index, Attributes::of_stream(facts, self.semantics(), self.mesh()))
+    fn case<'a>(&'a self, facts: &'a StreamFacts<'a>) -> Case<'a> {
+        let facts = Facts::Stream(facts);
+        Case { index: &self.index, semantics: self.semantics(), mesh: self.mesh(), facts }
     }
 }
 

@@ -1,9 +1,12 @@
 //! To what a policy applies.
 
-use std::{cmp::Ordering, collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc};
 
 use super::Mesh;
-use crate::object::{AuthorizationPolicy, Metadata, Problem, RequestAuthentication, Selector, TargetRef};
+use crate::{
+    object::{AuthorizationPolicy, Metadata, Problem, RequestAuthentication, Selector, TargetRef},
+    set::{Folding, fingerprint},
+};
 
 /// Whose policies are enforced.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -85,8 +88,7 @@ fn applies<'a>(
     target: &Target<'_>,
     mesh: &Mesh,
 ) -> bool {
-    let at =
-        |place: Place| target.places(mesh).into_iter().flatten().any(|wanted| place.compare(wanted).is_eq());
+    let at = |place: Place| target.places(mesh).into_iter().flatten().any(|wanted| place.as_ref() == wanted);
     let mut targets = targets.peekable();
     if targets.peek().is_none() {
         return at(Place::Namespace(metadata.namespace.as_str().into()))
@@ -152,8 +154,8 @@ pub(crate) enum Place {
     Waypoints,
 }
 
-/// A place that is looked up. In the order of [`Place`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+/// A place that is looked up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum PlaceRef<'a> {
     Gateway(&'a str, &'a str),
     Namespace(&'a str),
@@ -190,8 +192,8 @@ impl Place {
         }
     }
 
-    pub(super) fn compare(&self, wanted: PlaceRef<'_>) -> Ordering {
-        let place = match self {
+    pub(super) fn as_ref(&self) -> PlaceRef<'_> {
+        match self {
             Self::Gateway(namespace, name) => PlaceRef::Gateway(namespace, name),
             Self::Namespace(namespace) => PlaceRef::Namespace(namespace),
             Self::Service(kind, namespace, name) => {
@@ -199,8 +201,30 @@ impl Place {
             }
             Self::Unknown(namespace) => PlaceRef::Unknown(namespace),
             Self::Waypoints => PlaceRef::Waypoints,
+        }
+    }
+}
+
+impl PlaceRef<'_> {
+    /// A number to find the place by.
+    pub(super) fn number(self) -> u64 {
+        let of = |kind: u64, texts: [&str; 2]| {
+            let [first, second] = texts;
+            let outer = fingerprint(kind, first.as_bytes(), Folding::None);
+            fingerprint(outer, second.as_bytes(), Folding::None)
         };
-        place.cmp(&wanted)
+        match self {
+            Self::Gateway(namespace, name) => of(1, [namespace, name]),
+            Self::Namespace(namespace) => fingerprint(2, namespace.as_bytes(), Folding::None),
+            Self::Service(Service { kind: ServiceKind::Service, namespace, name }) => {
+                of(3, [namespace, name])
+            }
+            Self::Service(Service { kind: ServiceKind::ServiceEntry, namespace, name }) => {
+                of(4, [namespace, name])
+            }
+            Self::Unknown(namespace) => fingerprint(5, namespace.as_bytes(), Folding::None),
+            Self::Waypoints => 0,
+        }
     }
 }
 

@@ -1,6 +1,6 @@
 //! Where tokens are in requests, and what follows from them.
 
-use super::{Mesh, RequestFacts, Target, attributes::Request, header::Header};
+use super::{Mesh, RequestFacts, Target, header::Header};
 use crate::object::{JwtRule, RequestAuthentication};
 
 /// The RequestAuthentications of one target: which tokens count, and where they are.
@@ -79,10 +79,9 @@ impl TokenRules {
     ///
     /// Without places of its own, a rule looks for `Authorization: Bearer …`, then for the query parameter
     /// `access_token`.
-    pub fn tokens<'a>(&'a self, facts: &RequestFacts<'a>) -> impl Iterator<Item = Token<'a>> {
-        let request = Request::new(facts);
+    pub fn tokens<'a>(&'a self, facts: &'a RequestFacts<'a>) -> impl Iterator<Item = Token<'a>> {
         self.rules.iter().flat_map(move |rule| {
-            let texts = rule.places.iter().flat_map(move |place| place.texts(request));
+            let texts = rule.places.iter().flat_map(move |place| place.texts(facts));
             texts.map(|text| Token { rule: &rule.rule, text })
         })
     }
@@ -126,7 +125,7 @@ impl TokenRule {
 
 impl Place {
     /// What is there, without what is written around it.
-    fn texts<'a>(&'a self, request: Request<'a>) -> impl Iterator<Item = &'a str> {
+    fn texts<'a>(&'a self, request: &'a RequestFacts<'a>) -> impl Iterator<Item = &'a str> {
         let (header, parameter, cookie) = match self {
             Self::Cookie { header, name } => (None, None, Some((header, name))),
             Self::Header { header, prefix } => (Some((header, prefix)), None, None),
@@ -136,7 +135,7 @@ impl Place {
             texts(header, request).filter_map(|line| line.strip_prefix(prefix.as_str()))
         });
         let in_query = parameter.into_iter().flat_map(move |name| {
-            let query = request.path_and_query.split_once('?').map_or("", |(_, query)| query);
+            let query = request.path.split_once('?').map_or("", |(_, query)| query);
             query.split('&').filter_map(move |pair| value_of(name, pair))
         });
         let in_cookies = cookie.into_iter().flat_map(move |(header, name)| {
@@ -148,8 +147,8 @@ impl Place {
 }
 
 /// The lines of a header that are texts.
-fn texts<'a>(header: &'a Header, request: Request<'a>) -> impl Iterator<Item = &'a str> {
-    header.lines(&request).filter_map(|line| str::from_utf8(line).ok())
+fn texts<'a>(header: &'a Header, request: &'a RequestFacts<'a>) -> impl Iterator<Item = &'a str> {
+    header.lines(request).filter_map(|line| str::from_utf8(line).ok())
 }
 
 /// The value in `name=value`.

@@ -1,9 +1,9 @@
 //! Policies for connections, in an index.
 
-use std::{cmp::Ordering, sync::Arc};
+use std::sync::Arc;
 
 use super::{
-    Indexed,
+    Folding, Indexed, fingerprint,
     key::{Key, Shape},
 };
 use crate::{Policy, PolicyName, Scope, attributes::Attributes, evaluate::Class};
@@ -28,12 +28,19 @@ impl Indexed for Policy {
         place.into_iter()
     }
 
-    fn compare(place: &Place, wanted: PlaceRef<'_>) -> Ordering {
-        let place = match place {
-            Place::Mesh => PlaceRef::Mesh,
-            Place::Namespace(namespace) => PlaceRef::Namespace(namespace),
-        };
-        place.cmp(&wanted)
+    fn is(place: &Place, wanted: PlaceRef<'_>) -> bool {
+        place.as_ref() == wanted
+    }
+
+    fn number(wanted: PlaceRef<'_>) -> u64 {
+        match wanted {
+            PlaceRef::Mesh => 0,
+            PlaceRef::Namespace(namespace) => fingerprint(0, namespace.as_bytes(), Folding::None),
+        }
+    }
+
+    fn number_of(place: &Place) -> u64 {
+        Self::number(place.as_ref())
     }
 
     fn class(&self) -> usize {
@@ -73,7 +80,16 @@ pub(crate) enum Place {
     Namespace(Arc<str>),
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+impl Place {
+    fn as_ref(&self) -> PlaceRef<'_> {
+        match self {
+            Self::Mesh => PlaceRef::Mesh,
+            Self::Namespace(namespace) => PlaceRef::Namespace(namespace),
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum PlaceRef<'a> {
     Mesh,
     Namespace(&'a str),

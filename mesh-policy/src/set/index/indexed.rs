@@ -1,6 +1,6 @@
 //! What an index asks of policies.
 
-use std::{cmp::Ordering, fmt::Debug};
+use std::fmt::Debug;
 
 use crate::PolicyName;
 
@@ -21,8 +21,14 @@ pub(crate) trait Indexed: Debug + Sized {
     /// All places where it applies, none of them twice.
     fn places(&self) -> impl Iterator<Item = Self::Place>;
 
-    /// Orders places as `Ord` does.
-    fn compare(place: &Self::Place, wanted: Self::PlaceRef<'_>) -> Ordering;
+    /// Whether a place is the one that is looked up.
+    fn is(place: &Self::Place, wanted: Self::PlaceRef<'_>) -> bool;
+
+    /// A number to find a place by; others seldom have it.
+    fn number(wanted: Self::PlaceRef<'_>) -> u64;
+
+    /// The number that the place is found by when it is looked up.
+    fn number_of(place: &Self::Place) -> u64;
 
     /// Policies of the same class are asked together. Below [`MAX_CLASSES`](super::MAX_CLASSES).
     fn class(&self) -> usize;

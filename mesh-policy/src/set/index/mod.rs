@@ -1,6 +1,7 @@
 //! Policies by name and by where they apply.
 
 mod connection;
+mod fingerprint;
 mod guard;
 mod indexed;
 mod key;
@@ -9,12 +10,13 @@ mod postings;
 mod selection;
 
 pub(crate) use connection::PlaceRef;
+pub(crate) use fingerprint::{Folding, fingerprint};
 pub(crate) use indexed::Indexed;
 pub(crate) use key::{RangeShape, Text, TextShape};
 pub(crate) use postings::Postings;
 pub(crate) use selection::{Breadth, Candidates, Cost, Selection};
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, ops::ControlFlow, sync::Arc};
 
 use pages::SortedPages;
 
@@ -25,7 +27,16 @@ use crate::PolicyName;
 pub(crate) struct Index<P: Indexed> {
     by_name: SortedPages<Arc<P>>,
     /// By place; none is empty.
-    groups: SortedPages<(P::Place, Group<P>)>,
+    groups: SortedPages<Located<P>>,
+}
+
+/// The policies that apply at a place.
+#[derive(Debug)]
+struct Located<P: Indexed> {
+    /// Of the place: to find it without comparing texts on the way.
+    number: u64,
+    place: P::Place,
+    group: Group<P>,
 }
 
 impl<P: Indexed> Index<P> {
@@ -47,8 +58,10 @@ impl<P: Indexed> Index<P> {
                 classes.get_mut(policy.class()).into_iter().for_each(|class| class.push(Arc::clone(policy)));
             }
         }
-        let groups = places.into_iter().map(|(place, classes)| (place, Group::of(classes)));
-        Ok(Self { by_name: SortedPages::of(policies), groups: SortedPages::of(groups.collect()) })
+        let groups = places.into_iter().map(|(place, classes)| Located::new(place, Group::of(classes)));
+        let mut groups: Vec<_> = groups.collect();
+        groups.sort_by(|a, b| a.order().cmp(&b.order()));
+        Ok(Self { by_name: SortedPages::of(policies), groups: SortedPages::of(groups) })
     }
 
     pub(crate) fn get(&self, name: &PolicyName) -> Option<&P> {
@@ -62,8 +75,19 @@ impl<P: Indexed> Index<P> {
 
     /// The policies that apply at a place.
     pub(crate) fn at(&self, wanted: P::PlaceRef<'_>) -> Option<&Group<P>> {
-        let (place, group) = self.groups.from(|(place, _)| P::compare(place, wanted).is_lt()).next()?;
-        P::compare(place, wanted).is_eq().then_some(group)
+        let number = P::number(wanted);
+        let mut found = None;
+        self.groups.visit_from(
+            |one| one.number < number,
+            |one| {
+                if one.number == number && !P::is(&one.place, wanted) {
+                    return ControlFlow::Continue(());
+                }
+                found = (one.number == number).then_some(&one.group);
+                ControlFlow::Break(())
+            },
+        );
+        found
     }
 
     pub(crate) fn insert(&mut self, policy: Arc<P>) {
@@ -85,14 +109,32 @@ impl<P: Indexed> Index<P> {
     }
 
     fn change_group(&mut self, place: P::Place, class: usize, change: impl FnOnce(&mut Postings<P>)) {
-        let is_before = |(other, _): &(P::Place, Group<P>)| *other < place;
-        let known = self.groups.remove(is_before, |(other, _)| *other == place);
-        let mut group = known.map_or_else(Group::default, |(_, group)| group);
-        group.change(class, change);
-        if !group.is_empty() {
-            let is_before = |(other, _): &(P::Place, Group<P>)| *other < place;
-            self.groups.insert((place.clone(), group), is_before);
+        let mut located = Located::new(place, Group::default());
+        let known = self.groups.remove(|one| one.order() < located.order(), |one| one.place == located.place);
+        if let Some(known) = known {
+            located.group = known.group;
         }
+        located.group.change(class, change);
+        if !located.group.is_empty() {
+            let place = located.clone();
+            self.groups.insert(located, |one| one.order() < place.order());
+        }
+    }
+}
+
+impl<P: Indexed> Located<P> {
+    fn new(place: P::Place, group: Group<P>) -> Self {
+        Self { number: P::number_of(&place), place, group }
+    }
+
+    fn order(&self) -> (u64, &P::Place) {
+        (self.number, &self.place)
+    }
+}
+
+impl<P: Indexed> Clone for Located<P> {
+    fn clone(&self) -> Self {
+        Self { number: self.number, place: self.place.clone(), group: self.group.clone() }
     }
 }
 

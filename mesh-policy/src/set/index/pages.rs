@@ -1,6 +1,6 @@
 //! A sorted sequence that snapshots share.
 
-use std::{slice, sync::Arc};
+use std::{ops::ControlFlow, slice, sync::Arc};
 
 /// Elements in an order that the caller keeps, in pages that clones share.
 ///
@@ -40,6 +40,27 @@ impl<T> SortedPages<T> {
         };
         let first = first.get(first.partition_point(is_before)..).unwrap_or_default();
         first.iter().chain(rest.iter().flat_map(|page| page.items.iter()))
+    }
+}
+
+impl<T> SortedPages<T> {
+    /// Visits the elements from a place on until told to stop.
+    pub(super) fn visit_from<'a>(
+        &'a self,
+        is_before: impl Fn(&T) -> bool,
+        mut visit: impl FnMut(&'a T) -> ControlFlow<()>,
+    ) {
+        let start = self.pages.partition_point(|page| is_before(&page.last));
+        let mut skipped = None;
+        for page in self.pages.get(start..).unwrap_or_default() {
+            // Only on the first page does anything come before.
+            let start = skipped.replace(0).unwrap_or_else(|| page.items.partition_point(&is_before));
+            for item in page.items.get(start..).unwrap_or_default() {
+                if visit(item).is_break() {
+                    return;
+                }
+            }
+        }
     }
 }
 
@@ -210,6 +231,13 @@ mod tests {
             prop_assert!(pages.iter().eq(&model));
             let from = model.partition_point(|other| *other < sought);
             prop_assert!(pages.from(|other| *other < sought).eq(&model[from..]));
+            let mut visited = Vec::new();
+            pages.visit_from(|other| *other < sought, |number| {
+                visited.push(*number);
+                if visited.len() < 100 { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+            });
+            prop_assert_eq!(&visited[..], &model[from..][..visited.len()]);
+            prop_assert!(visited.len() == 100 || visited.len() == model.len() - from);
             let built = SortedPages::of(model.clone());
             assert_well_formed(&built);
             prop_assert_eq!(built.len(), model.len());

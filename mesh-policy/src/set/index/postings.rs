@@ -1,6 +1,6 @@
 //! Rules by what a connection must have for them to match.
 
-use std::sync::Arc;
+use std::{ops::ControlFlow, sync::Arc};
 
 use super::{Indexed, guard::Signature, pages::SortedPages};
 use crate::PolicyName;
@@ -69,19 +69,29 @@ impl<P: Indexed> Postings<P> {
                     posting.key < key
                         || posting.key == key && after.is_some_and(|after| posting.policy.name() <= after)
                 };
-                // Sorted, so the first that matches is the smallest that this key finds.
-                let found = self.rules.from(is_before).take_while(|posting| posting.key == key);
-                // The first few cost less to ask than what guards the others costs to compute.
-                let passes = |(index, posting): &(usize, &Posting<P>)| {
-                    *index < UNGUARDED
-                        || posting.guard.may_meet(*signature.get_or_insert_with(|| self.signature(attributes)))
-                };
-                let found = found.enumerate().filter(passes).map(|(_, posting)| posting);
-                let can_improve = |posting: &&Posting<P>| {
-                    smallest.is_none_or(|smallest| posting.order() < smallest.order())
-                };
-                let found = found.take_while(can_improve).find(|posting| posting.matches(attributes));
-                smallest = found.or(smallest);
+                let mut seen = 0_usize;
+                self.rules.visit_from(is_before, |posting| {
+                    if posting.key != key {
+                        return ControlFlow::Break(());
+                    }
+                    // The first few cost less to ask than what guards the others costs to compute.
+                    seen += 1;
+                    if seen > UNGUARDED {
+                        let signature = *signature.get_or_insert_with(|| self.signature(attributes));
+                        if !posting.guard.may_meet(signature) {
+                            return ControlFlow::Continue(());
+                        }
+                    }
+                    if smallest.is_some_and(|smallest| posting.order() >= smallest.order()) {
+                        return ControlFlow::Break(());
+                    }
+                    if !posting.matches(attributes) {
+                        return ControlFlow::Continue(());
+                    }
+                    // Sorted, so the first that matches is the smallest that this key finds.
+                    smallest = Some(posting);
+                    ControlFlow::Break(())
+                });
             });
         }
         smallest.map(|posting| (&*posting.policy, posting.rule))

@@ -252,7 +252,10 @@ mod tests {
             part.unwrap().for_each_key(|key| keys.push(format!("{key:?}")));
             keys
         };
-        (filed.map_or_else(|| key(Key::Always), |part| keys(Some(part))), guard.map_or_else(Vec::new, |part| keys(Some(part))))
+        (
+            filed.map_or_else(|| key(Key::Always), |part| keys(Some(part))),
+            guard.map_or_else(Vec::new, |part| keys(Some(part))),
+        )
     }
 
     fn key(key: Key<'_>) -> Vec<String> {
@@ -292,7 +295,8 @@ mod tests {
         let port = || Match { destination_ports: vec![8080], ..Match::default() };
         let principal = || Match { principals: vec![exact("a")], ..Match::default() };
         let both = || Match { principals: vec![exact("a")], ..port() };
-        let (by_principal, by_port) = (key(Key::Principal(Text::Exact("a"))), key(Key::DestinationPort(8080)));
+        let (by_principal, by_port) =
+            (key(Key::Principal(Text::Exact("a"))), key(Key::DestinationPort(8080)));
         let expected = (by_principal.clone(), by_port.clone());
         assert_eq!(selected(vec![vec![port()], vec![principal()]]), expected);
         assert_eq!(selected(vec![vec![both()]]), expected, "a field of the same match");

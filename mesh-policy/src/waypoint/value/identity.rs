@@ -15,22 +15,18 @@ pub(crate) struct IstioIdentity<'a> {
 impl<'a> IstioIdentity<'a> {
     /// Nothing if the URI has any other form.
     pub(crate) fn parse(uri: &'a str) -> Option<Self> {
-        let id = uri.strip_prefix(SCHEME)?;
-        // One pass: this is done for every request.
-        let mut slashes = [0; 4];
-        let mut found = 0;
-        for (at, _) in id.bytes().enumerate().filter(|(_, byte)| *byte == b'/') {
-            *slashes.get_mut(found)? = at;
-            found += 1;
-        }
-        let [a, b, c, d] = slashes;
-        let is_whole = found == 4 && id.get(a..=b)? == "/ns/" && id.get(c..=d)? == "/sa/";
-        let identity =
-            Self { trust_domain: id.get(..a)?, namespace: id.get(b + 1..c)?, account: id.get(d + 1..)? };
-        let Self { trust_domain, namespace, account } = identity;
+        let (trust_domain, path) = cut(uri.strip_prefix(SCHEME)?)?;
+        let (namespace, rest) = cut(path.strip_prefix("ns/")?)?;
+        let account = rest.strip_prefix("sa/")?;
         let none_is_empty = !trust_domain.is_empty() && !namespace.is_empty() && !account.is_empty();
-        (is_whole && none_is_empty).then_some(identity)
+        (none_is_empty && cut(account).is_none()).then_some(Self { trust_domain, namespace, account })
     }
+}
+
+/// What precedes and follows the first slash. Done for every request: in a text this short, faster than a search.
+fn cut(text: &str) -> Option<(&str, &str)> {
+    let at = text.bytes().position(|byte| byte == b'/')?;
+    Some((text.get(..at)?, text.get(at + 1..)?))
 }
 
 /// The trust domain of a SPIFFE ID that has a path, if only an empty one.

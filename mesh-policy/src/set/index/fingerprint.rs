@@ -1,21 +1,10 @@
 //! Numbers for values, to find them by.
 
-use super::attribute::Attribute;
-
 /// Whether values that differ in case only have the same number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Folding {
+pub(crate) enum Folding {
     Ascii,
     None,
-}
-
-impl Folding {
-    pub(super) fn of(attribute: &Attribute) -> Self {
-        match attribute {
-            Attribute::Host | Attribute::Sni => Self::Ascii,
-            _ => Self::None,
-        }
-    }
 }
 
 /// A number for a value.
@@ -23,22 +12,32 @@ impl Folding {
 /// Values that are equal, or with folding equal but for case, have the same number; others seldom do, unless
 /// someone looks for them. Then the rules filed under the one are asked about the other, and do not match: so
 /// this needs to be fast and not unpredictable. With folding, more than letters collide: that is as harmless.
-pub(super) fn fingerprint(seed: u64, value: &[u8], folding: Folding) -> u64 {
+pub(crate) fn fingerprint(seed: u64, value: &[u8], folding: Folding) -> u64 {
     let fold = match folding {
         Folding::Ascii => 0x2020_2020_2020_2020,
         Folding::None => 0,
     };
     let mut state = seed ^ (value.len() as u64).wrapping_mul(ODD);
-    let mut chunks = value.chunks_exact(8);
-    for chunk in &mut chunks {
-        let word = chunk.try_into().map_or(0, u64::from_le_bytes);
-        state = mix(state ^ (word | fold));
+    let mut rest = value;
+    while let Some((chunk, after)) = rest.split_first_chunk()
+        && !after.is_empty()
+    {
+        state = mix(state ^ (u64::from_le_bytes(*chunk) | fold));
+        rest = after;
     }
-    let mut last = [0; 8];
-    for (to, from) in last.iter_mut().zip(chunks.remainder()) {
-        *to = *from;
+    mix(state ^ (last_word(value) | fold))
+}
+
+/// The last eight bytes, or all if there are fewer, some of them twice: the length is part of the number as well.
+fn last_word(value: &[u8]) -> u64 {
+    if let Some(last) = value.last_chunk() {
+        return u64::from_le_bytes(*last);
     }
-    mix(state ^ (u64::from_le_bytes(last) | fold))
+    if let (Some(first), Some(last)) = (value.first_chunk(), value.last_chunk()) {
+        return u64::from(u32::from_le_bytes(*first)) | u64::from(u32::from_le_bytes(*last)) << 32;
+    }
+    let at = |index: usize| value.get(index).copied().map_or(0, u64::from);
+    at(0) | at(1) << 8 | at(2) << 16
 }
 
 /// Both halves of a product depend on all bits of the factors.

@@ -16,8 +16,9 @@ use std::{
 use mesh_identity::testing::{
     Authority, KeyAlgorithm, Leaf, LeafBuilder,
     rcgen::{
-        BasicConstraints, CertificateParams, CustomExtension, DnType, ExtendedKeyUsagePurpose,
-        GeneralSubtree, IsCa, NameConstraints, SanType, string::Ia5String,
+        BasicConstraints, CertificateParams, CustomExtension, DistinguishedName, DnType,
+        ExtendedKeyUsagePurpose, GeneralSubtree, IsCa, KeyUsagePurpose, NameConstraints, SanType,
+        string::Ia5String,
     },
 };
 use rustls::pki_types::CertificateDer;
@@ -87,6 +88,11 @@ fn accepted(corpus: &mut Corpus, world: &World) {
     let many =
         (0..1500).fold(world.leaf(), |leaf, number| leaf.dns_name(&format!("cart-{number}.example.org")));
     corpus.both("many-names-beside", "accepted", &many.issue());
+    let larger = world.leaf().customize(|params| {
+        let filling = CustomExtension::from_oid_content(&[1, 3, 6, 1, 4, 1, 99_999, 2], vec![4; 66_000]);
+        params.custom_extensions.push(filling);
+    });
+    corpus.both("larger-than-64-kib", "chain: malformed, leaf", &larger.issue());
     corpus.both("without-purpose", "accepted", &world.leaf().without_purpose().issue());
     let uri = "spiffe://federated.example/ns/shop/sa/cart";
     corpus.both("federated", "accepted", &leaf(&world.federated).uris([uri]).issue());
@@ -165,11 +171,7 @@ fn leaf_rules(corpus: &mut Corpus, world: &World) {
         let leaf = leaf().customize(|params| params.extended_key_usages = vec![purpose]);
         corpus.both(name, "purpose", &leaf.issue());
     }
-    let critical = leaf().customize(|params| {
-        let mut extension = CustomExtension::from_oid_content(&[1, 3, 6, 1, 4, 1, 99_999, 1], vec![5, 0]);
-        extension.set_criticality(true);
-        params.custom_extensions.push(extension);
-    });
+    let critical = leaf().customize(|params| params.custom_extensions.push(critical_extension()));
     corpus.both("unknown-critical-extension", "chain: critical extension, leaf", &critical.issue());
 }
 
@@ -241,6 +243,26 @@ fn paths(corpus: &mut Corpus, world: &World) {
         "chain: not authority, intermediate 0",
         &leaf(&mere_leaf).issue(),
     );
+    for (name, usages) in [
+        ("intermediate-may-not-sign-certificates", vec![KeyUsagePurpose::DigitalSignature]),
+        ("intermediate-for-revocation-lists", vec![KeyUsagePurpose::CrlSign]),
+    ] {
+        let limited = world.ours.renew_with(&one, |params| params.key_usages = usages);
+        corpus.both(name, "chain: not for signing, intermediate 0", &leaf(&limited).issue());
+    }
+    let silent = world.ours.renew_with(&one, |params| params.key_usages.clear());
+    corpus.both("intermediate-without-key-usage", "accepted", &leaf(&silent).issue());
+    let critical = issuer(|params| params.custom_extensions.push(critical_extension()));
+    corpus.both(
+        "unknown-critical-extension-above",
+        "chain: critical extension, intermediate 0",
+        &leaf(&critical).issue(),
+    );
+    let vouched = world.ours.renew_with(&world.namesake, |params| {
+        params.distinguished_name = DistinguishedName::new();
+        params.distinguished_name.push(DnType::CommonName, "Example root");
+    });
+    corpus.both("new-root-vouched-for-by-the-old", "accepted", &leaf(&vouched).issue());
     let last = issuer(|params| params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0)));
     corpus.both("path-length-kept", "accepted", &leaf(&last).issue());
     corpus.both(
@@ -336,6 +358,12 @@ impl Corpus {
 
 fn ia5(text: &str) -> Ia5String {
     text.try_into().unwrap()
+}
+
+fn critical_extension() -> CustomExtension {
+    let mut extension = CustomExtension::from_oid_content(&[1, 3, 6, 1, 4, 1, 99_999, 1], vec![5, 0]);
+    extension.set_criticality(true);
+    extension
 }
 
 /// A second extension of alternative names, beside the first.

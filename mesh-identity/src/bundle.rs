@@ -4,11 +4,16 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use rustls::pki_types::{CertificateDer, TrustAnchor, pem, pem::PemObject};
 
-use crate::TrustDomain;
+use crate::{
+    TrustDomain,
+    leaf::{is_authority, parse_certificate},
+};
 
 /// The root certificates of one trust domain, at least one.
 ///
-/// Several may be current at once, as while a root is replaced; the same one twice counts once.
+/// Several may be current at once, as while a root is replaced; the same one twice counts once. A root counts for as long
+/// as it is here, whatever its own validity says (RFC 5280 §6.1.1 (d) takes nothing but a name and a key from it): it is
+/// withdrawn by taking it out.
 #[derive(Clone, Debug)]
 pub struct TrustBundle {
     trust_domain: TrustDomain,
@@ -21,14 +26,18 @@ impl TrustBundle {
     ///
     /// # Errors
     ///
-    /// If there is none, or one cannot be read: a root that is silently missing shows much later, as an
-    /// outage.
+    /// If there is none, or one cannot be read or is no authority: a root that is silently missing shows much later, as an
+    /// outage, and a workload's certificate among the roots would let that workload be anybody.
     pub fn from_der(
         trust_domain: TrustDomain,
         certificates: impl IntoIterator<Item = CertificateDer<'static>>,
     ) -> Result<Self, TrustBundleError> {
         let mut bundle = Self { trust_domain, certificates: Vec::new(), anchors: Vec::new() };
         for (index, certificate) in certificates.into_iter().enumerate() {
+            let root = parse_certificate(&certificate).ok_or(TrustBundleError::Malformed { index })?;
+            if !is_authority(&root) {
+                return Err(TrustBundleError::NotAuthority { index });
+            }
             bundle.push(certificate).ok_or(TrustBundleError::Malformed { index })?;
         }
         if bundle.anchors.is_empty() { Err(TrustBundleError::Empty) } else { Ok(bundle) }
@@ -87,6 +96,13 @@ pub enum TrustBundleError {
     /// A certificate cannot be read.
     #[error("root certificate {index} is malformed")]
     Malformed {
+        /// Its place, from zero.
+        index: usize,
+    },
+    /// A certificate is not one of a certificate authority (X.509-SVID §4.1, §4.3): it does not say that it is, as no
+    /// certificate before version 3 can, or its key is not for signing certificates.
+    #[error("root certificate {index} is no certificate authority")]
+    NotAuthority {
         /// Its place, from zero.
         index: usize,
     },
@@ -167,7 +183,7 @@ impl FromIterator<TrustBundle> for TrustBundles {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::Authority;
+    use crate::testing::{Authority, rcgen::KeyUsagePurpose};
 
     fn domain(name: &str) -> TrustDomain {
         name.parse().unwrap()
@@ -216,6 +232,19 @@ mod tests {
         let broken = CertificateDer::from(vec![0x30, 0x00]);
         let made = TrustBundle::from_der(domain("example.org"), [root, broken]);
         assert!(matches!(made, Err(TrustBundleError::Malformed { index: 1 })));
+    }
+
+    #[test]
+    fn a_certificate_that_is_no_authority_is_no_root() {
+        let ca = Authority::new("example.org");
+        let mute = ca.intermediate_with(|params| params.key_usages = vec![KeyUsagePurpose::CrlSign]);
+        let leaf = ca.leaf("spiffe://example.org/a").issue().chain().remove(0);
+        for stranger in [leaf, mute.intermediates().remove(0)] {
+            let made = TrustBundle::from_der(domain("example.org"), [ca.root(), stranger]);
+            assert!(matches!(made, Err(TrustBundleError::NotAuthority { index: 1 })));
+        }
+        let pinned = ca.intermediate().intermediates().remove(0);
+        assert!(TrustBundle::from_der(domain("example.org"), [pinned]).is_ok());
     }
 
     #[test]

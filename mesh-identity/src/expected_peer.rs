@@ -132,12 +132,18 @@ fn distinct<T: Ord>(items: impl IntoIterator<Item = T>) -> Arc<[T]> {
 }
 
 fn list(f: &mut fmt::Formatter<'_>, items: &[impl fmt::Display]) -> fmt::Result {
-    for (index, item) in items.iter().enumerate() {
+    for (index, item) in items.iter().take(MAX_LISTED).enumerate() {
         let separator = if index == 0 { "" } else { " or " };
         write!(f, "{separator}{item}")?;
     }
-    Ok(())
+    match items.len().saturating_sub(MAX_LISTED) {
+        0 => Ok(()),
+        more => write!(f, " or {more} more"),
+    }
 }
+
+/// Names that are displayed: a service can have hundreds, and each refused handshake writes them into a log.
+const MAX_LISTED: usize = 8;
 
 #[cfg(test)]
 mod tests {
@@ -160,6 +166,15 @@ mod tests {
         assert_eq!(hasher.hash_one(&one), hasher.hash_one(&other));
         assert!(one.matches(&a) && one.matches(&b) && other.matches(&a) && other.matches(&b));
         assert_ne!(one, ExpectedPeer::exact([a]));
+    }
+
+    #[test]
+    fn a_long_list_is_shown_by_its_beginning() {
+        let ids = |count| (0..count).map(|number| id(&format!("spiffe://example.org/{number:03}")));
+        let text = ExpectedPeer::exact(ids(300)).to_string();
+        assert!(text.starts_with("spiffe://example.org/000 or ") && text.ends_with(" or 292 more"), "{text}");
+        assert!(text.len() < 300);
+        assert!(ExpectedPeer::exact(ids(8)).to_string().ends_with("spiffe://example.org/007"));
     }
 
     // identity#17

@@ -71,6 +71,18 @@ pub(crate) fn parse_certificate<'a>(der: &'a CertificateDer<'_>) -> Option<X509C
     (rest.is_empty() && readable).then_some(certificate)
 }
 
+/// Whether a certificate is one of an authority, and its key is for signing certificates (RFC 5280 §4.2.1.9, §4.2.1.3).
+pub(crate) fn is_authority(certificate: &X509Certificate<'_>) -> bool {
+    let constraints = certificate.basic_constraints();
+    constraints.is_ok_and(|constraints| constraints.is_some_and(|it| it.value.ca))
+        && may_sign_certificates(certificate)
+}
+
+/// Whether an issuer's key usage, if it has one, permits signing certificates (RFC 5280 §6.1.4 (n)).
+pub(crate) fn may_sign_certificates(certificate: &X509Certificate<'_>) -> bool {
+    certificate.key_usage().is_ok_and(|usage| usage.is_none_or(|usage| usage.value.key_cert_sign()))
+}
+
 fn check_usage(certificate: &X509Certificate<'_>) -> Result<(), LeafError> {
     // Not `is_ca`, which takes a repeated extension for none.
     let constraints = certificate.basic_constraints().map_err(|_| LeafError::Malformed)?;

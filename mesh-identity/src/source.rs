@@ -17,14 +17,15 @@ pub trait IdentitySource: fmt::Debug + Send + Sync {
     ///
     /// # Errors
     ///
-    /// If the source does not serve `id`, or has no valid certificate for it.
+    /// If the source does not serve `id`, or knows that it has no valid certificate for it.
     ///
     /// # Cancel safety
     ///
     /// Dropping the future loses nothing: a request it shares with others goes on.
     fn svid<'a>(&'a self, id: &'a SpiffeId) -> SvidFuture<'a>;
 
-    /// The current SVID of `id` if it is at hand.
+    /// The current SVID of `id` if it is at hand. A source that has no clock hands out what it has, expired or not:
+    /// [`TlsConfigs`](crate::TlsConfigs) makes nothing of an expired one, and peers refuse it.
     fn try_svid(&self, id: &SpiffeId) -> Option<Arc<X509Svid>>;
 
     /// The bundles that vouch for peers.

@@ -62,13 +62,31 @@ impl IdentityStore {
         self.change(|_| Contents { svids, bundles });
     }
 
+    /// Replaces the bundles, and leaves the identities as they are.
+    pub fn replace_bundles(&self, bundles: TrustBundles) {
+        let bundles = Arc::new(bundles);
+        self.change(|present| Contents { svids: present.svids.clone(), bundles });
+    }
+
     /// Adds an identity, or replaces the certificate of one.
-    pub fn insert(&self, svid: X509Svid) {
+    pub fn insert(&self, svid: impl Into<Arc<X509Svid>>) {
+        let svid = svid.into();
         self.change(|present| {
             let mut next = present.clone();
-            next.svids.insert(svid.id().clone(), Arc::new(svid));
+            next.svids.insert(svid.id().clone(), svid);
             next
         });
+    }
+
+    /// Takes an identity out.
+    pub fn remove(&self, id: &SpiffeId) -> Option<Arc<X509Svid>> {
+        let mut removed = None;
+        self.change(|present| {
+            let mut next = present.clone();
+            removed = next.svids.remove(id);
+            next
+        });
+        removed
     }
 
     fn change(&self, change: impl FnOnce(&Contents) -> Contents) {
@@ -116,6 +134,15 @@ mod tests {
             last = store.generation();
         }
         assert_eq!(store.try_svid(&id).unwrap().id(), &id);
+        store.replace_bundles(TrustBundles::default());
+        assert!(store.generation() > last);
+        last = store.generation();
+        assert!(store.try_svid(&id).is_some() && store.bundles().iter().next().is_none());
+        let removed = store.remove(&id).unwrap();
+        assert!(store.generation() > last);
+        last = store.generation();
+        assert!(store.try_svid(&id).is_none() && store.remove(&id).is_none());
+        store.insert(removed);
         store.replace([], TrustBundles::default());
         assert!(store.generation() > last);
         assert!(store.try_svid(&id).is_none());

@@ -18,8 +18,9 @@ use crate::{
 /// An X.509-SVID: what a workload proves its identity with.
 ///
 /// A value obeys the leaf rules of the X.509-SVID standard, its private key belongs to its leaf
-/// certificate, and each certificate of its chain was issued by the next. Whether it is in date, and who trusts its issuer, is for the peer to say. The private key has
-/// no way out and is not printed; it lives in the memory of the cryptography provider, which overwrites it at the end.
+/// certificate, and each certificate of its chain was issued by the next. Whether it is in date, and who trusts its issuer,
+/// is for the peer to say. The private key has no way out and is not printed; it lives in the memory of the cryptography
+/// provider, which overwrites it at the end.
 pub struct X509Svid {
     id: SpiffeId,
     serial: String,
@@ -29,15 +30,18 @@ pub struct X509Svid {
 }
 
 impl X509Svid {
-    /// Makes an SVID of a chain, leaf first, and a private key. Self-issued certificates after the leaf are
+    /// The most intermediates a chain may have: no peer that verifies with webpki takes more.
+    pub const MAX_INTERMEDIATES: usize = 6;
+
+    /// Makes an SVID of a chain, leaf first, and a private key. Self-signed certificates after the leaf are
     /// left out: a peer knows its roots.
     ///
     /// Costs two parses of the leaf and one of the key; done once per rotation.
     ///
     /// # Errors
     ///
-    /// If the leaf is not one, an intermediate cannot be read or did not issue the certificate before it, `provider`
-    /// cannot use the key, or the key is not the leaf's.
+    /// If the leaf is not one, an intermediate cannot be read or did not issue the certificate before it, there are more
+    /// than [`MAX_INTERMEDIATES`](Self::MAX_INTERMEDIATES), `provider` cannot use the key, or the key is not the leaf's.
     pub fn from_der(
         chain: impl IntoIterator<Item = CertificateDer<'static>>,
         key: PrivatePkcs8KeyDer<'static>,
@@ -51,11 +55,18 @@ impl X509Svid {
         let mut sent = vec![leaf.clone()];
         for (index, certificate) in chain.enumerate() {
             let parsed = parse_certificate(&certificate).ok_or(SvidError::Intermediate { index })?;
-            if parsed.subject().as_raw() == parsed.issuer().as_raw() {
+            let algorithms = &provider.signature_verification_algorithms;
+            let own_key = |signed: Signed<'_>| signed.is_by(parsed.public_key().raw, algorithms);
+            // A root, unlike the certificate by which an old root vouches for a new one of the same name (RFC 4210 §4.4).
+            if parsed.subject().as_raw() == parsed.issuer().as_raw()
+                && Signed::parse(&certificate).is_some_and(own_key)
+            {
                 continue;
             }
+            if sent.len() > Self::MAX_INTERMEDIATES {
+                return Err(SvidError::TooManyIntermediates);
+            }
             let signed = sent.last().and_then(|previous| Signed::parse(previous));
-            let algorithms = &provider.signature_verification_algorithms;
             if !signed.is_some_and(|signed| signed.is_by(parsed.public_key().raw, algorithms)) {
                 let certificate = Box::new(ChainCertificate::new(Place::Intermediate(index), &certificate));
                 return Err(SvidError::Order { certificate });
@@ -166,4 +177,7 @@ pub enum SvidError {
         /// Which.
         certificate: Box<ChainCertificate>,
     },
+    /// There are more intermediates than [`X509Svid::MAX_INTERMEDIATES`].
+    #[error("certificate chain has more than {} intermediates", X509Svid::MAX_INTERMEDIATES)]
+    TooManyIntermediates,
 }

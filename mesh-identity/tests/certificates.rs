@@ -68,6 +68,7 @@ fn outcome(verified: Result<(), VerifyError>) -> String {
                 ChainFault::Malformed => "malformed",
                 ChainFault::NameConstraint => "name constraint",
                 ChainFault::NotAuthority => "not authority",
+                ChainFault::NotForSigning => "not for signing",
                 ChainFault::NotYetValid => "not yet valid",
                 ChainFault::PathLength => "path length",
                 ChainFault::Signature => "signature",

@@ -336,13 +336,13 @@ fn a_connection_that_stands_is_judged_by_the_time_of_its_handshake() {
     let scene = Scene::new(ca.bundles(), RevocationPolicy::FAIL_OPEN);
     let chain = leaf.chain();
     let verify = || scene.verifier.verify(&chain[0], &[], Role::Client, at(1_800_000_050));
-    assert!(!scene.revocation.lists().concern(&chain));
+    assert!(!scene.revocation.concerns(&chain));
     scene.revocation.load(&other.revocation_list().der()).unwrap();
-    assert!(!scene.revocation.lists().concern(&chain));
+    assert!(!scene.revocation.concerns(&chain));
     let before = scene.revocation.generation();
     scene.revocation.load(&ca.revocation_list().revoke(&chain[0]).der()).unwrap();
     assert_ne!(scene.revocation.generation(), before);
-    assert!(scene.revocation.lists().concern(&chain));
+    assert!(scene.revocation.concerns(&chain));
     assert!(verify().unwrap_err().is_revocation());
     assert_eq!(scene.revocation.counts().refused_clients, 0);
     scene.revocation.load(b"").unwrap();

@@ -2,11 +2,17 @@
 
 mod support;
 
-use std::time::{Duration, UNIX_EPOCH};
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
 
 use mesh_identity::{
-    LeafError, SvidError, X509Svid,
-    testing::{Authority, KeyAlgorithm, provider},
+    LeafError, PeerVerifier, Role, SvidError, X509Svid,
+    testing::{
+        Authority, KeyAlgorithm, provider,
+        rcgen::{DistinguishedName, DnType},
+    },
 };
 use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer};
 use support::*;
@@ -70,6 +76,45 @@ fn every_unusable_input_has_its_own_error() {
 
     let authority = ca.leaf(CLIENT).certificate_authority().issue().svid();
     assert!(matches!(authority, Err(SvidError::Leaf(LeafError::CertificateAuthority))));
+}
+
+// A peer that only has the old root of a pair of one name needs the certificate by which that vouches for the new one.
+#[test]
+fn roots_are_left_out_and_what_bears_their_name_is_not() {
+    let (old, new) = (example(), example());
+    let vouched = old.renew_with(&new, |params| {
+        params.distinguished_name = DistinguishedName::new();
+        params.distinguished_name.push(DnType::CommonName, "root");
+    });
+    let leaf = vouched.leaf(CLIENT).issue();
+    assert_eq!(leaf.chain().len(), 2);
+    let chain = [leaf.chain(), vec![old.root()]].concat();
+    let svid = X509Svid::from_der(chain, leaf.key(), &provider()).unwrap();
+    assert_eq!(svid.chain(), leaf.chain());
+    for ca in [&old, &new] {
+        let verifier = PeerVerifier::new(&provider(), Arc::new(ca.bundles()), anyone());
+        let verified = verifier.verify(&svid.chain()[0], &svid.chain()[1..], Role::Client, SystemTime::now());
+        assert_eq!(verified, Ok(id(CLIENT)));
+    }
+}
+
+#[test]
+fn a_chain_is_as_long_as_a_peer_takes_it() {
+    let root = example();
+    let mut issuer = root.intermediate();
+    let verifier = PeerVerifier::new(&provider(), Arc::new(root.bundles()), anyone());
+    for length in 1..=8 {
+        let leaf = issuer.leaf(CLIENT).issue();
+        let chain = leaf.chain();
+        let taken = verifier.verify(&chain[0], &chain[1..], Role::Client, SystemTime::now());
+        assert_eq!(taken.is_ok(), length <= X509Svid::MAX_INTERMEDIATES, "{length}");
+        match leaf.svid() {
+            Ok(svid) => assert_eq!(svid.chain().len(), length + 1),
+            Err(SvidError::TooManyIntermediates) => assert!(length > X509Svid::MAX_INTERMEDIATES),
+            Err(other) => panic!("{other}"),
+        }
+        issuer = issuer.intermediate();
+    }
 }
 
 // identity#84

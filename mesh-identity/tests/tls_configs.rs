@@ -130,6 +130,26 @@ fn an_identity_that_is_gone_has_no_configuration_any_more() {
     assert_eq!(now(configs.server(&id(SERVER), &anyone())).unwrap_err(), TlsConfigError::Identity(gone));
 }
 
+// identity#54
+#[test]
+fn nothing_keeps_the_key_of_an_identity_that_is_gone() {
+    let ca = Authority::new("example.org");
+    let store = ca.store([CLIENT, SERVER]);
+    let configs = configs(&store);
+    let destinations = [SERVER, "spiffe://example.org/a", "spiffe://example.org/b"];
+    let configs_of_client = destinations.map(|destination| {
+        let client = now(configs.client(&id(CLIENT), &exactly(destination))).unwrap();
+        Arc::downgrade(&client)
+    });
+    let server = Arc::downgrade(&now(configs.server(&id(CLIENT), &anyone())).unwrap());
+    let other = Arc::downgrade(&now(configs.client(&id(SERVER), &anyone())).unwrap());
+    store.remove(&id(CLIENT));
+    now(configs.client(&id(CLIENT), &exactly(SERVER))).unwrap_err();
+    assert!(configs_of_client.iter().all(|config| config.upgrade().is_none()));
+    assert!(server.upgrade().is_none());
+    assert!(other.upgrade().is_some());
+}
+
 // identity#53
 #[test]
 fn an_expired_certificate_is_not_used() {

@@ -217,8 +217,9 @@ impl TlsConfigs {
                 Ok(made)
             }
             Err(error) => {
-                // The key of an identity that is gone goes with it.
-                cache.remove(identity, expected);
+                // The key of an identity that is gone goes with it, whomever it was to connect with.
+                self.servers.remove(identity);
+                self.clients.remove(identity);
                 Err(error.into())
             }
         }

@@ -28,6 +28,16 @@ struct Shard<C> {
     writing: Mutex<()>,
 }
 
+impl<C> Shard<C> {
+    fn change(&self, change: impl FnOnce(&mut Entries<C>)) {
+        // Nothing but the map is guarded, which is whole whatever happened to another writer.
+        let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut entries = Entries::clone(&self.entries.load());
+        change(&mut entries);
+        self.entries.store(Arc::new(entries));
+    }
+}
+
 /// By the hash of the key; of two keys with the same hash the later one stays.
 type Entries<C> = HashMap<u64, Arc<Keyed<C>>, BuildHasherDefault<Hashed>>;
 
@@ -91,7 +101,8 @@ impl<C> Lookup<C> {
 
     pub(super) fn insert(&self, identity: SpiffeId, expected: ExpectedPeer, entry: Entry<C>) {
         let hash = self.hash(&identity, &expected);
-        self.change(hash, |entries| {
+        let Some(shard) = self.shard(hash) else { return };
+        shard.change(|entries| {
             if entries.len() >= self.capacity_of_shard && !entries.contains_key(&hash) {
                 let used = |keyed: &Keyed<C>| keyed.used.load(Ordering::Relaxed);
                 let oldest = entries.iter().min_by_key(|(_, keyed)| used(keyed)).map(|(hash, _)| *hash);
@@ -102,20 +113,13 @@ impl<C> Lookup<C> {
         });
     }
 
-    pub(super) fn remove(&self, identity: &SpiffeId, expected: &ExpectedPeer) {
-        let hash = self.hash(identity, expected);
-        if self.shard(hash).is_some_and(|shard| shard.entries.load().contains_key(&hash)) {
-            self.change(hash, |entries| _ = entries.remove(&hash));
+    /// Removes all entries of an identity. Looks through everything: for what is rare.
+    pub(super) fn remove(&self, identity: &SpiffeId) {
+        for shard in &self.shards {
+            if shard.entries.load().values().any(|keyed| keyed.identity == *identity) {
+                shard.change(|entries| entries.retain(|_, keyed| keyed.identity != *identity));
+            }
         }
-    }
-
-    fn change(&self, hash: u64, change: impl FnOnce(&mut Entries<C>)) {
-        let Some(shard) = self.shard(hash) else { return };
-        // Nothing but the map is guarded, which is whole whatever happened to another writer.
-        let _writing = shard.writing.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut entries = Entries::clone(&shard.entries.load());
-        change(&mut entries);
-        shard.entries.store(Arc::new(entries));
     }
 
     fn hash(&self, identity: &SpiffeId, expected: &ExpectedPeer) -> u64 {

@@ -7,6 +7,7 @@ use std::{
     time::SystemTime,
 };
 
+use arc_swap::ArcSwap;
 use rustls::{
     crypto::WebPkiSupportedAlgorithms,
     pki_types::{CertificateDer, CertificateRevocationListDer, pem, pem::PemObject},
@@ -94,9 +95,8 @@ impl RevocationLists {
         self.lists.iter().map(|list| list.next_update).min()
     }
 
-    /// Whether a list could name one of these certificates: one of their issuers has published a list. After a reload,
-    /// chains that no list concerns need not be verified again.
-    pub fn concern(&self, chain: &[CertificateDer<'_>]) -> bool {
+    /// Whether a list could name one of these certificates: one of their issuers has published a list.
+    pub(super) fn concern(&self, chain: &[CertificateDer<'_>]) -> bool {
         !self.is_empty()
             && chain.iter().any(|der| {
                 webpki::EndEntityCert::try_from(der)
@@ -143,6 +143,8 @@ pub(super) struct RevocationList {
     der: Box<[u8]>,
     /// The key that made the signature, once it has been seen.
     signer: OnceLock<Box<[u8]>>,
+    /// Keys that did not, so that they are not tried in every handshake until the signer's is seen.
+    strangers: ArcSwap<Vec<Box<[u8]>>>,
 }
 
 impl RevocationList {
@@ -167,17 +169,29 @@ impl RevocationList {
             revoked: facts.iter_revoked_certificates().count(),
             der: der.into(),
             signer: OnceLock::new(),
+            strangers: ArcSwap::default(),
             parsed,
         })
     }
 
-    /// Whether the holder of this key published the list. The signature is checked once.
+    /// Whether the holder of this key published the list. The signature is checked once for a key.
     pub(super) fn is_by(&self, key_info: &[u8], algorithms: &WebPkiSupportedAlgorithms) -> bool {
         if let Some(signer) = self.signer.get() {
             return **signer == *key_info;
         }
-        let signed = Signed::parse(&self.der).is_some_and(|signed| signed.is_by(key_info, algorithms));
-        signed && **self.signer.get_or_init(|| key_info.into()) == *key_info
+        if self.strangers.load().iter().any(|stranger| **stranger == *key_info) {
+            return false;
+        }
+        if Signed::parse(&self.der).is_some_and(|signed| signed.is_by(key_info, algorithms)) {
+            return **self.signer.get_or_init(|| key_info.into()) == *key_info;
+        }
+        // Of two threads that do this at once one may win; the other key is tried once more.
+        let mut strangers = Vec::clone(&self.strangers.load());
+        if strangers.len() < MAX_STRANGERS {
+            strangers.push(key_info.into());
+            self.strangers.store(Arc::new(strangers));
+        }
+        false
     }
 }
 
@@ -223,4 +237,39 @@ fn is_pem(bytes: &[u8]) -> bool {
 }
 
 const DER_SEQUENCE: u8 = 0x30;
+/// Keys remembered of authorities that bear the name of a list's issuer: more than roots are replaced at once.
+const MAX_STRANGERS: usize = 16;
 const PEM_BEGIN: &[u8] = b"-----BEGIN ";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        leaf::parse_certificate,
+        testing::{Authority, provider},
+    };
+
+    #[test]
+    fn a_key_that_did_not_sign_is_tried_once() {
+        let (signer, namesake) = (Authority::new("example.org"), Authority::new("example.org"));
+        let key = |ca: &Authority| parse_certificate(&ca.root()).unwrap().public_key().raw.to_vec();
+        let algorithms = provider().signature_verification_algorithms;
+        let list = RevocationList::parse(&signer.revocation_list().der(), 0).unwrap();
+        for _ in 0..2 {
+            assert!(!list.is_by(&key(&namesake), &algorithms));
+            assert_eq!(list.strangers.load().len(), 1);
+        }
+        assert!(list.is_by(&key(&signer), &algorithms));
+        assert!(!list.is_by(&key(&namesake), &algorithms));
+    }
+
+    #[test]
+    fn no_more_keys_are_remembered_than_there_is_room_for() {
+        let list = RevocationList::parse(&Authority::new("example.org").revocation_list().der(), 0).unwrap();
+        let algorithms = provider().signature_verification_algorithms;
+        for number in 0..2 * u8::try_from(MAX_STRANGERS).unwrap() {
+            assert!(!list.is_by(&[number], &algorithms));
+        }
+        assert_eq!(list.strangers.load().len(), MAX_STRANGERS);
+    }
+}

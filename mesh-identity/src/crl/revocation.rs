@@ -62,7 +62,7 @@ impl Revocation {
     }
 
     /// Replaces the lists. Handshakes from now on see the new ones; connections that stand are for their owner to verify
-    /// again ([`concern`](RevocationLists::concern), [`PeerVerifier::verify`](crate::PeerVerifier::verify)), who learns of
+    /// again ([`concerns`](Self::concerns), [`PeerVerifier::verify`](crate::PeerVerifier::verify)), who learns of
     /// the change by [`generation`](Self::generation).
     pub fn replace(&self, lists: RevocationLists) {
         self.0.lists.store(Arc::new(lists));

@@ -86,12 +86,21 @@ impl Authority {
 
     /// An authority that this one vouched for, with another certificate for the same name and key.
     pub fn renew(&self, issued: &Self) -> Self {
+        self.renew_with(issued, |_| {})
+    }
+
+    /// The same with a certificate that is changed before it is signed. The authority goes on issuing, whatever its
+    /// certificate says that its key is for.
+    pub fn renew_with(&self, issued: &Self, change: impl FnOnce(&mut CertificateParams)) -> Self {
         let key = || KeyPair::from_pem(&issued.issuer.key().serialize_pem()).expect("a key");
         let (mut params, _) = authority_params(&format!("intermediate {}", self.intermediates.len() + 1));
         // By default it follows from the key.
         let unique = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).expect("after the epoch");
         params.serial_number = Some(SerialNumber::from_slice(&unique.as_nanos().to_be_bytes()));
+        let usages = params.key_usages.clone();
+        change(&mut params);
         let certificate = params.signed_by(&key(), &self.issuer).expect("a valid intermediate");
+        params.key_usages = usages;
         let mut intermediates = vec![certificate];
         intermediates.extend_from_slice(&self.intermediates);
         Self {

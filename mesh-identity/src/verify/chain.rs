@@ -31,6 +31,8 @@ pub enum ChainFault {
     NameConstraint,
     /// A certificate that is no authority issued another.
     NotAuthority,
+    /// A certificate whose key usage does not permit that issued another.
+    NotForSigning,
     /// An issuing certificate is not valid yet.
     NotYetValid,
     /// The chain is longer than one of its issuers allows.
@@ -54,6 +56,10 @@ impl ChainError {
     pub(super) fn new(error: &webpki::Error, chain: &Presented<'_>) -> Self {
         let (fault, certificate) = chain.blame(error, fault(error));
         Self { fault, certificate: certificate.map(Box::new) }
+    }
+
+    pub(super) fn not_for_signing(certificate: ChainCertificate) -> Self {
+        Self { fault: ChainFault::NotForSigning, certificate: Some(Box::new(certificate)) }
     }
 
     /// What is wrong.
@@ -82,6 +88,9 @@ impl ChainError {
                 format!("{about} has name constraints that forbid the leaf's names")
             }
             ChainFault::NotAuthority => format!("{about} is no authority and issued another"),
+            ChainFault::NotForSigning => {
+                format!("{about} is not for signing certificates and issued another")
+            }
             ChainFault::NotYetValid => format!("{about} is not valid yet"),
             ChainFault::PathLength => format!("{about} allows fewer intermediates below it"),
             ChainFault::Signature => format!("{about} was not signed by the issuer it names"),

@@ -12,7 +12,7 @@ use super::{ChainError, PeerVerifier, Role, VerifyError, chain::Presented, verif
 use crate::{
     ChainCertificate, RevocationPolicy, TrustBundle,
     crl::{Finding, Standing},
-    leaf::Leaf,
+    leaf::{Leaf, may_sign_certificates, parse_certificate},
 };
 
 /// A chain under verification, whose leaf has been found in order.
@@ -30,20 +30,24 @@ impl Path<'_> {
     pub(super) fn verify(&self, leaf: &Leaf<'_>) -> Result<Option<Standing>, VerifyError> {
         let skew = self.verifier.clock_skew.as_secs();
         let outcome = self.build_within(skew, leaf);
-        match (outcome.refused, outcome.error) {
-            (_, None) => Ok(outcome.uncertain),
-            (Some(finding), Some(_)) => Err(self.refusal(leaf, finding)),
-            (None, Some(error)) => {
-                let chain = Presented {
-                    leaf: self.der,
-                    intermediates: self.intermediates,
-                    bundle: self.bundle,
-                    algorithms: &self.verifier.algorithms,
-                };
-                let source = ChainError::new(&error, &chain);
-                Err(VerifyError::Chain { presented: leaf.id().clone(), source })
-            }
-        }
+        let fault =
+            match (outcome.refused, &outcome.error) {
+                (_, None) => return Ok(outcome.uncertain),
+                (Some(Refusal::Revocation(finding)), _) => return Err(self.refusal(leaf, finding)),
+                (Some(Refusal::Issuer(certificate)), _) => ChainError::not_for_signing(
+                    ChainCertificate::among(&certificate, self.der, self.intermediates),
+                ),
+                (None, Some(error)) => {
+                    let chain = Presented {
+                        leaf: self.der,
+                        intermediates: self.intermediates,
+                        bundle: self.bundle,
+                        algorithms: &self.verifier.algorithms,
+                    };
+                    ChainError::new(error, &chain)
+                }
+            };
+        Err(VerifyError::Chain { presented: leaf.id().clone(), source: fault })
     }
 
     /// webpki knows of no tolerance for clocks. So the moment is moved to where the leaf is in date, as it was found to be
@@ -99,18 +103,25 @@ impl Path<'_> {
         Outcome { error: verified.err(), ..found.into_inner() }
     }
 
-    /// Asks the revocation lists about a path that is valid otherwise; if it is refused, another may be found.
+    /// Asks of a path that is valid for webpki what webpki does not: whether its issuers may issue, and what revocation
+    /// lists say. If it is refused, another may be found.
     fn judge(&self, path: &VerifiedPath<'_>, found: &RefCell<Outcome>) -> Result<(), webpki::Error> {
+        let mut found = found.borrow_mut();
+        found.uncertain = None;
+        for issuer in path.intermediate_certificates() {
+            let der = issuer.der();
+            if !parse_certificate(&der).is_some_and(|issuer| may_sign_certificates(&issuer)) {
+                found.refused.get_or_insert_with(|| Refusal::Issuer(der.into_owned()));
+                return Err(webpki::Error::EndEntityUsedAsCa);
+            }
+        }
         let Some(revocation) = &self.verifier.revocation else { return Ok(()) };
         let now = system_clock(self.now);
         let now = now.checked_sub(self.verifier.clock_skew).unwrap_or(UNIX_EPOCH);
-        let worst = revocation.with_lists(|lists| lists.worst_of(path, &self.verifier.algorithms, now));
-        let mut found = found.borrow_mut();
-        found.uncertain = None;
-        match worst {
+        match revocation.with_lists(|lists| lists.worst_of(path, &self.verifier.algorithms, now)) {
             None => Ok(()),
             Some(finding) if refuses(revocation.policy(), &finding.standing) => {
-                found.refused.get_or_insert(finding);
+                found.refused.get_or_insert(Refusal::Revocation(finding));
                 Err(webpki::Error::CertRevoked)
             }
             Some(finding) => {
@@ -137,9 +148,15 @@ impl Path<'_> {
 struct Outcome {
     error: Option<webpki::Error>,
     /// Why the first path that was valid otherwise was refused.
-    refused: Option<Finding>,
+    refused: Option<Refusal>,
     /// What was uncertain about the path that was taken.
     uncertain: Option<Standing>,
+}
+
+enum Refusal {
+    /// A certificate of the path is not for signing others.
+    Issuer(CertificateDer<'static>),
+    Revocation(Finding),
 }
 
 fn refuses(policy: RevocationPolicy, standing: &Standing) -> bool {

@@ -19,8 +19,9 @@ use rustls::{
 /// Checks the certificate chain of a peer, for clients and servers that use rustls directly.
 ///
 /// In this order: the leaf is an X.509-SVID, its trust domain has a bundle, it is in date, it may be used by
-/// a peer of this role, a path leads to a root *of its own trust domain*, no certificate of that path is revoked, and its
-/// id is expected. Names and addresses of hosts play no part. Client certificates are mandatory.
+/// a peer of this role, a path leads to a root *of its own trust domain* whose issuers may all issue, no certificate of that
+/// path is revoked, and its id is expected. Names and addresses of hosts play no part, nor does the validity of a root.
+/// Client certificates are mandatory.
 ///
 /// A certificate with URI name constraints above the leaf is refused, and the error names it: webpki does not evaluate
 /// them.

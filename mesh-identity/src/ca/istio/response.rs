@@ -13,7 +13,8 @@ use zeroize::Zeroizing;
 
 use crate::{
     ExpectedPeer, IssuedSvid, PeerVerifier, Role, SpiffeId, SvidError, TrustBundle, TrustBundleError,
-    TrustBundles, VerifyError, X509Svid, leaf::parse_certificate,
+    TrustBundles, VerifyError, X509Svid,
+    leaf::{is_authority, parse_certificate},
 };
 
 /// Checks everything that can be checked: that the chain is for `requested`, belongs to `key`, is in date, and
@@ -48,9 +49,16 @@ pub(crate) fn accept(
     }
     // One root that cannot be used takes nothing from the others.
     let all = roots.len();
-    roots.retain(|root| parse_certificate(root).is_some() && webpki::anchor_from_trusted_cert(root).is_ok());
+    roots.retain(|root| {
+        parse_certificate(root).is_some_and(|root| is_authority(&root))
+            && webpki::anchor_from_trusted_cert(root).is_ok()
+    });
     if roots.len() < all {
-        tracing::warn!(target: "ca", malformed = all - roots.len(), "the authority sent roots that cannot be read");
+        tracing::warn!(
+            target: "ca",
+            unusable = all - roots.len(),
+            "the authority sent roots that cannot be read or are no authorities"
+        );
     }
     let bundle = TrustBundle::from_der(requested.trust_domain().clone(), roots)?;
 

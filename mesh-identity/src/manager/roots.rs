@@ -16,8 +16,8 @@ use crate::{SpiffeId, TrustBundle, TrustBundles, TrustDomain, leaf::parse_certif
 
 #[derive(Debug)]
 pub(super) struct Roots {
-    /// Trusted whatever the authority says.
-    fixed: Vec<TrustBundle>,
+    /// Trusted whatever the authority says, other names of trust domains included.
+    fixed: TrustBundles,
     of: HashMap<SpiffeId, Arc<TrustBundle>>,
     /// The different sets in use, each with the number of identities that count for it. Few: one, or two in a rotation.
     sets: BTreeMap<TrustDomain, Vec<(Arc<TrustBundle>, usize)>>,
@@ -34,7 +34,7 @@ pub(super) struct Change {
 
 impl Roots {
     pub(super) fn new(fixed: &TrustBundles) -> Self {
-        Self { fixed: fixed.iter().cloned().collect(), of: HashMap::new(), sets: BTreeMap::new() }
+        Self { fixed: fixed.clone(), of: HashMap::new(), sets: BTreeMap::new() }
     }
 
     /// Takes what came with a certificate of `id`.
@@ -86,8 +86,9 @@ impl Roots {
     }
 
     pub(super) fn union(&self) -> TrustBundles {
-        let sets = self.sets.values().flatten().map(|(set, _)| TrustBundle::clone(set));
-        TrustBundles::new(self.fixed.iter().cloned().chain(sets))
+        let mut union = self.fixed.clone();
+        self.sets.values().flatten().for_each(|(set, _)| union.add(TrustBundle::clone(set)));
+        union
     }
 
     /// Says whether nobody counts for the set any more.
@@ -178,6 +179,21 @@ mod tests {
         let mut all = Roots::new(&TrustBundles::new([old]));
         assert_eq!(roots(&all.accept(&id("a"), new).bundles.unwrap()), 2);
         assert_eq!(roots(&all.forget(&id("a")).unwrap()), 1);
+    }
+
+    // identity#20
+    #[test]
+    fn another_name_of_the_trust_domain_stays_one() {
+        let Rotating { old, new, .. } = rotating();
+        let alias = "old.example.org".parse().unwrap();
+        let mut all = Roots::new(&TrustBundles::default().alias(alias, old.trust_domain()));
+        let aliased = |union: &TrustBundles| {
+            let bundle = union.get(&"old.example.org".parse().unwrap());
+            bundle.map_or(0, |bundle| bundle.certificates().len())
+        };
+        assert_eq!(aliased(&all.accept(&id("a"), old).bundles.unwrap()), 1);
+        assert_eq!(aliased(&all.accept(&id("b"), new).bundles.unwrap()), 2);
+        assert_eq!(aliased(&all.forget(&id("a")).unwrap()), 1);
     }
 
     #[test]

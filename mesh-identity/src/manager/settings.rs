@@ -2,7 +2,8 @@
 
 use std::{num::NonZeroUsize, time::Duration};
 
-/// How certificates are rotated. Every setting has a default that suits a node proxy.
+/// How certificates are rotated. Every setting has a default that suits a node proxy. Durations of more than ten years
+/// count as ten years.
 ///
 /// ```
 /// # fn main() -> Result<(), mesh_identity::RenewalWindowError> {
@@ -51,7 +52,7 @@ impl RotationSettings {
     /// Sets the lifetime to ask the authority for. Default 24 hours, as Istio asks.
     #[must_use]
     pub fn lifetime(self, lifetime: Duration) -> Self {
-        Self { lifetime, ..self }
+        Self { lifetime: lifetime.min(LONGEST), ..self }
     }
 
     /// Sets when in its life a certificate is renewed. Default between 50 and 80 %.
@@ -69,40 +70,40 @@ impl RotationSettings {
     /// Bounds one call to the authority; past it the call is dropped and counts as failed. Default 10 s.
     #[must_use]
     pub fn call_timeout(self, call_timeout: Duration) -> Self {
-        Self { call_timeout, ..self }
+        Self { call_timeout: call_timeout.min(LONGEST), ..self }
     }
 
     /// Bounds how long whoever asks for an identity waits, queueing included. Default 15 s.
     #[must_use]
     pub fn request_timeout(self, request_timeout: Duration) -> Self {
-        Self { request_timeout, ..self }
+        Self { request_timeout: request_timeout.min(LONGEST), ..self }
     }
 
     /// Sets the least time between two calls for one identity, whatever its certificates say and whoever asks. Default
     /// 1 s; certificates that live for less than some times this are not of use.
     #[must_use]
     pub fn min_interval(self, min_interval: Duration) -> Self {
-        Self { min_interval, ..self }
+        Self { min_interval: min_interval.min(LONGEST), ..self }
     }
 
     /// Bounds the pause after repeated failures for one identity, which doubles from `min_interval`. Default 60 s.
     #[must_use]
     pub fn max_backoff(self, max_backoff: Duration) -> Self {
-        Self { max_backoff, ..self }
+        Self { max_backoff: max_backoff.min(LONGEST), ..self }
     }
 
     /// Sets how long an identity is kept after it was withdrawn, in case it comes back as when a workload restarts.
     /// Default 30 s.
     #[must_use]
     pub fn grace(self, grace: Duration) -> Self {
-        Self { grace, ..self }
+        Self { grace: grace.min(LONGEST), ..self }
     }
 
     /// Sets within what time identities are renewed after the authority stopped to name a root that they still trust.
     /// Default 5 minutes.
     #[must_use]
     pub fn withdrawal_spread(self, withdrawal_spread: Duration) -> Self {
-        Self { withdrawal_spread, ..self }
+        Self { withdrawal_spread: withdrawal_spread.min(LONGEST), ..self }
     }
 
     /// Bounds the number of identities; more are refused. Default 16,384, of about 2 KiB each.
@@ -111,6 +112,9 @@ impl RotationSettings {
         Self { max_identities, ..self }
     }
 }
+
+/// More is for ever, and times that far ahead can be reckoned with on every clock.
+const LONGEST: Duration = Duration::from_secs(10 * 365 * 24 * 60 * 60);
 
 /// The part of a certificate's life in which it is renewed: each at a random point of it, so that certificates which were
 /// issued together are not renewed together.
@@ -146,6 +150,12 @@ pub struct RenewalWindowError {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_duration_that_no_clock_can_reckon_with_is_ten_years() {
+        let settings = RotationSettings::default().grace(Duration::MAX).min_interval(Duration::MAX);
+        assert_eq!((settings.grace, settings.min_interval), (LONGEST, LONGEST));
+    }
 
     #[test]
     fn a_window_lies_within_a_life() {

@@ -237,6 +237,9 @@ impl Rotation {
                 entry.failures = 0;
                 entry.last_error = None;
                 entry.last_success = Some(now.wall);
+                // A step of the clock may just have ended the one before, of which nobody needs to hear any more: it
+                // would be taken for the end of this one.
+                self.events.retain(|event| !matches!(event, Event::Expired(whose) if whose == id));
                 self.set_timer(id, now);
                 return Verdict::Publish;
             }

@@ -275,6 +275,22 @@ fn a_step_of_the_wall_clock_is_made_good_within_a_minute() {
     }
 }
 
+// identity#45, identity#52
+#[test]
+fn an_answer_that_is_the_first_to_see_a_step_of_the_clock_counts() {
+    let mut sim = Simulation::new(half_life());
+    let a = id("a");
+    sim.permit(&a);
+    sim.authority.latency = SECOND;
+    sim.advance(12 * HOUR + SECOND / 2);
+    assert_eq!(sim.rotation.calls(), 1);
+    sim.step_clock(48 * 3600);
+    sim.advance(2 * SECOND);
+    assert!(sim.is_available(&a));
+    sim.advance(HOUR);
+    assert!(sim.is_available(&a) && sim.calls_for(&a).len() == 2);
+}
+
 // identity#54, identity#56, identity#61
 #[test]
 fn a_withdrawn_identity_is_kept_for_a_while_and_then_forgotten() {

@@ -10,6 +10,7 @@ use crate::{
     socket::DialError,
     state::UnknownWorkload,
     telemetry::{ConnectionRecord, DRAIN_TEXT, ResponseFlag},
+    tls::Lost,
 };
 
 /// Why a connection through the proxy failed.
@@ -51,6 +52,9 @@ pub(crate) enum ConnectionError {
     /// Somebody else's dial failed, and this connection waited for it.
     #[error(transparent)]
     Shared(Arc<Self>),
+    /// The connection under a tunnel ended for what its own end decided.
+    #[error("connection closed: {0}")]
+    Lost(Lost),
     /// The pool takes no more connections.
     #[error("connection pool unavailable")]
     Pool(#[source] Box<dyn Error + Send + Sync>),
@@ -100,9 +104,10 @@ impl ConnectionError {
         match self {
             Self::Denied { .. } | Self::DeniedLate => ResponseFlag::Deny,
             // Nobody failed.
-            Self::Drained | Self::GaveUp => ResponseFlag::None,
+            Self::Drained | Self::GaveUp | Self::Lost(Lost::Age) => ResponseFlag::None,
             Self::Http2(_) => ResponseFlag::H2HandshakeFailure,
             Self::Identity(_) => ResponseFlag::IdentityError,
+            Self::Lost(_) => ResponseFlag::CertRevoked,
             Self::NetworkPolicy { .. } => ResponseFlag::NetworkPolicy,
             Self::Remembered { source: error, .. } | Self::Shared(error) => error.flag(),
             // The reference counts a failed outbound handshake as a failed connect; dashboards expect it there.
@@ -138,7 +143,10 @@ pub(crate) fn relayed(result: Result<(), RelayError>) -> Result<(), ConnectionEr
     match result {
         Ok(()) | Err(RelayError::Reset) => Ok(()),
         Err(RelayError::Io(error)) => Err(ConnectionError::relay(error)),
-        Err(RelayError::Tunnel(error)) => Err(ConnectionError::relay(error)),
+        Err(RelayError::Tunnel(error)) => Err(match Lost::find(&error) {
+            Some(lost) => ConnectionError::Lost(lost),
+            None => ConnectionError::relay(error),
+        }),
     }
 }
 

@@ -5,7 +5,7 @@ use std::{
     thread,
 };
 
-use mesh_identity::{ConfigError, IdentitySource, Revocation, TlsConfigs, TlsSettings};
+use mesh_identity::{ConfigError, IdentitySource, TlsConfigs, TlsSettings};
 use rustls::crypto::CryptoProvider;
 use thiserror::Error;
 use tokio::sync::{Semaphore, oneshot, watch};
@@ -50,7 +50,7 @@ impl Proxy {
             provider: provider.clone(),
             settings: Settings::default(),
             observer: Arc::new(NoopObserver),
-            revocation: None,
+            tls: TlsSettings::default(),
         }
     }
 
@@ -111,7 +111,7 @@ pub struct ProxyBuilder {
     provider: CryptoProvider,
     settings: Settings,
     observer: Arc<dyn Observer>,
-    revocation: Option<Revocation>,
+    tls: TlsSettings,
 }
 
 impl ProxyBuilder {
@@ -127,10 +127,11 @@ impl ProxyBuilder {
         self
     }
 
-    /// Sets the revocation lists that peers are checked against: in each handshake, and open connections again, within
-    /// two seconds, when the lists change. Default: none.
-    pub fn revocation(mut self, revocation: Revocation) -> Self {
-        self.revocation = Some(revocation);
+    /// Sets how connections are made secure, beyond who they are between. Default: TLS 1.3 only, no revocation lists.
+    ///
+    /// Revocation lists are asked in each handshake, and about open connections within two seconds after they change.
+    pub fn tls(mut self, tls: TlsSettings) -> Self {
+        self.tls = tls;
         self
     }
 
@@ -153,19 +154,9 @@ impl ProxyBuilder {
         let mut workers = Vec::with_capacity(queues.len());
         for (index, (handoffs, listeners_of_worker)) in queues.into_iter().zip(listeners.shares).enumerate() {
             // Each worker has configurations of its own, so that no lock is shared.
-            let tls_settings = match &self.revocation {
-                Some(revocation) => TlsSettings::default().revocation(revocation.clone()),
-                None => TlsSettings::default(),
-            };
-            let configs =
-                TlsConfigs::with_settings(Arc::clone(&self.identities), &self.provider, tls_settings)?;
-            let bundles = self.identities.bundles();
-            let peers = Peers::new(
-                self.provider.clone(),
-                bundles,
-                self.revocation.clone(),
-                settings.max_connection_age,
-            );
+            let identities = Arc::clone(&self.identities);
+            let configs = TlsConfigs::with_settings(identities, &self.provider, self.tls.clone())?;
+            let peers = Peers::new(configs.clone(), self.provider.clone(), settings.max_connection_age);
             let tls = TlsContexts::new(configs, peers, settings.handshake_timeout);
             let context = WorkerContext {
                 index,

@@ -45,6 +45,8 @@ pub struct Settings {
     pub(crate) max_pooled_connections: usize,
     pub(crate) pool_idle_timeout: Duration,
     pub(crate) pool_max_age: Duration,
+    pub(crate) keepalive_interval: Duration,
+    pub(crate) keepalive_timeout: Duration,
     pub(crate) max_connection_age: Option<Duration>,
 }
 
@@ -69,6 +71,8 @@ impl Default for Settings {
             max_pooled_connections: 8192,
             pool_idle_timeout: Duration::from_secs(300),
             pool_max_age: Duration::from_secs(3600),
+            keepalive_interval: Duration::from_secs(10),
+            keepalive_timeout: Duration::from_secs(20),
             max_connection_age: None,
         }
     }
@@ -193,6 +197,14 @@ impl Settings {
     #[must_use]
     pub fn pool_max_age(mut self, pool_max_age: Duration) -> Self {
         self.pool_max_age = pool_max_age;
+        self
+    }
+
+    /// Asks the peer of a pooled connection for a sign of life when it has sent nothing for `interval`, and gives it up
+    /// without an answer within `timeout`. Default 10 s and 20 s, the reference's.
+    #[must_use]
+    pub fn pool_keepalive(mut self, interval: Duration, timeout: Duration) -> Self {
+        (self.keepalive_interval, self.keepalive_timeout) = (interval, timeout);
         self
     }
 

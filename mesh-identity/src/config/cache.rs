@@ -13,7 +13,9 @@ use super::{
     lookup::{Entry, Lookup},
     provider::narrowed,
 };
-use crate::{ExpectedPeer, IdentityError, IdentitySource, PeerVerifier, SpiffeId, TrustBundles, X509Svid};
+use crate::{
+    ExpectedPeer, IdentityError, IdentitySource, PeerVerifier, Revocation, SpiffeId, TrustBundles, X509Svid,
+};
 
 /// TLS configurations for many identities, built when first needed and kept until what they are made of
 /// changes.
@@ -86,6 +88,11 @@ impl TlsConfigs {
     /// Where the identities come from.
     pub fn identities(&self) -> &Arc<dyn IdentitySource> {
         &self.identities
+    }
+
+    /// The revocation lists that peers are checked against, if any.
+    pub fn revocation(&self) -> Option<&Revocation> {
+        self.settings.lists()
     }
 
     /// A verifier of `expected` peers that knows what the configurations know, at the time it is asked: for connections

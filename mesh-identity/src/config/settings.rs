@@ -59,6 +59,10 @@ impl TlsSettings {
         Self { revocation: Some(revocation), ..self }
     }
 
+    pub(super) fn lists(&self) -> Option<&Revocation> {
+        self.revocation.as_ref()
+    }
+
     pub(super) fn apply(&self, verifier: PeerVerifier) -> PeerVerifier {
         let verifier = verifier.clock_skew(self.clock_skew);
         match &self.revocation {

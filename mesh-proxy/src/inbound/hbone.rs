@@ -1,11 +1,14 @@
-use std::{net::SocketAddr, sync::Arc};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use ::hbone::{
     ConnectResponse, Refusal,
     server::{self, Incoming},
 };
 use mesh_identity::{ExpectedPeer, SpiffeId};
-use tokio::{net::TcpStream, time::timeout};
+use tokio::{
+    net::TcpStream,
+    time::{Instant, timeout},
+};
 
 use super::application::dial_application;
 use crate::{
@@ -18,8 +21,11 @@ use crate::{
     socket::{canonical, reset_on_close},
     state::Workload,
     telemetry::{ConnectionMeta, ConnectionRecord, Direction, Transport},
-    tls::ServerStream,
+    tls::{Accepted, ServerEntry, ServerStream},
 };
+
+/// Longer than any tunnel lives.
+const FOR_EVER: Duration = Duration::from_secs(10 * 365 * 24 * 60 * 60);
 
 /// Serves a connection to the HBONE port and all tunnels in it.
 pub(crate) async fn serve_hbone(context: &Arc<WorkerContext>, stream: TcpStream, source: SocketAddr) {
@@ -32,8 +38,8 @@ pub(crate) async fn serve_hbone(context: &Arc<WorkerContext>, stream: TcpStream,
         handshake = handshake(context, stream) => handshake,
     };
     match handshake {
-        Ok((connection, peer)) => {
-            serve_tunnels(context, connection, Peer { source, local, identity: peer }).await
+        Ok(Established { connection, peer, entry }) => {
+            serve_tunnels(context, connection, Peer { source, local, identity: peer }, &entry).await
         }
         Err(error) => context.refuse_early(Direction::Inbound, source, local, &error),
     }
@@ -41,17 +47,23 @@ pub(crate) async fn serve_hbone(context: &Arc<WorkerContext>, stream: TcpStream,
 
 type Connection = server::Connection<ServerStream>;
 
-async fn handshake(
-    context: &WorkerContext,
-    stream: TcpStream,
-) -> Result<(Connection, SpiffeId), ConnectionError> {
+/// A connection, who made it, and what we proved ourselves with.
+struct Established {
+    connection: Connection,
+    peer: SpiffeId,
+    entry: ServerEntry,
+}
+
+async fn handshake(context: &WorkerContext, stream: TcpStream) -> Result<Established, ConnectionError> {
     context.settings.sockets.apply_to_accepted(&stream).map_err(ConnectionError::relay)?;
     let (_, workload) = context.local_workload().await?;
     let expected = ExpectedPeer::trust_domain(workload.identity().trust_domain().clone());
-    let (stream, peer) = context.tls.accept(workload.identity(), &expected, stream).await?;
+    let Accepted { stream, peer, entry } = context.tls.accept(workload.identity(), &expected, stream).await?;
     let limit = context.settings.handshake_timeout;
     match timeout(limit, server::handshake(stream)).await {
-        Ok(connection) => Ok((connection.map_err(ConnectionError::http2)?, peer)),
+        Ok(connection) => {
+            Ok(Established { connection: connection.map_err(ConnectionError::http2)?, peer, entry })
+        }
         Err(_elapsed) => Err(ConnectionError::Stalled { step: "http2 handshake", limit }),
     }
 }
@@ -64,11 +76,18 @@ struct Peer {
     identity: SpiffeId,
 }
 
-async fn serve_tunnels(context: &Arc<WorkerContext>, mut connection: Connection, peer: Peer) {
+async fn serve_tunnels(
+    context: &Arc<WorkerContext>,
+    mut connection: Connection,
+    peer: Peer,
+    entry: &ServerEntry,
+) {
     let peer = Arc::new(peer);
     let handle = connection.handle();
     let mut drain = context.drain.clone();
-    let (mut draining, mut used) = (false, false);
+    let (mut draining, mut used, mut retired) = (false, false, false);
+    let outdated = context.tls.outdated(entry);
+    tokio::pin!(outdated);
     let limit = context.settings.first_connect_timeout;
     let unused = tokio::time::sleep(limit);
     tokio::pin!(unused);
@@ -92,6 +111,11 @@ async fn serve_tunnels(context: &Arc<WorkerContext>, mut connection: Connection,
                 }
                 // At the deadline itself the tunnels are reset; the connection has until after that to say so.
                 handle.drain(deadline + FAREWELL / 2);
+            }
+            // The peer makes another connection for what comes; what is open goes on here for as long as it likes.
+            () = &mut outdated, if !retired => {
+                retired = true;
+                handle.drain(Instant::now() + FOR_EVER);
             }
             () = &mut unused, if !used => {
                 let error = ConnectionError::Stalled { step: "first CONNECT", limit };

@@ -7,7 +7,11 @@ use std::{
     task::{Context, Poll},
 };
 
-use hbone::pool::{self, Pool, PoolError};
+use hbone::{
+    client,
+    pool::{self, Pool, PoolError},
+};
+use mesh_identity::TlsEntry;
 use rustls::ClientConfig;
 use tower::Service;
 
@@ -18,7 +22,7 @@ use crate::{
     settings::Settings,
     socket::{DialError, DialSource, dial},
     state::{Snapshot, Workload},
-    tls::{ClientStream, TlsContexts},
+    tls::{ClientEntry, ClientStream, TlsContexts},
 };
 
 /// The HBONE connections of one worker.
@@ -43,12 +47,7 @@ pub(crate) struct UpstreamKey {
 }
 
 impl UpstreamKey {
-    pub(crate) fn new(
-        source: IpAddr,
-        workload: &Workload,
-        route: &HboneRoute,
-        tls: Arc<ClientConfig>,
-    ) -> Self {
+    pub(crate) fn new(source: IpAddr, workload: &Workload, route: &HboneRoute, tls: ClientEntry) -> Self {
         let (next_hop, upstream) = (route.next_hop, &route.workload);
         Self {
             next_hop,
@@ -59,6 +58,11 @@ impl UpstreamKey {
             bind_source: workload.addresses.contains(&source) && source.is_ipv4() == next_hop.is_ipv4(),
             is_direct: upstream.addresses.contains(&next_hop.ip()),
         }
+    }
+
+    /// What connections are made with.
+    pub(crate) fn tls(&self) -> &TlsEntry<ClientConfig> {
+        &self.tls.0
     }
 
     /// Whether both ends are still where they were.
@@ -86,7 +90,7 @@ pub(crate) async fn evict_on_change(context: Arc<WorkerContext>) {
 /// There is one per own identity and set of expected peers, and a new one after each change of certificate or trust:
 /// connections made with the old one get no new tunnels.
 #[derive(Clone, Debug)]
-struct Configuration(Arc<ClientConfig>);
+struct Configuration(ClientEntry);
 
 impl PartialEq for Configuration {
     fn eq(&self, other: &Self) -> bool {
@@ -126,7 +130,7 @@ impl Service<UpstreamKey> for Dialer {
             let stream = dial(key.next_hop, source, &settings.sockets, settings.connect_timeout)
                 .await
                 .map_err(|error| describe(error, key.next_hop))?;
-            tls.connect(key.tls.0, stream).await
+            tls.connect(&key.tls.0, stream).await
         })
     }
 }
@@ -146,6 +150,7 @@ pub(crate) fn pool(settings: &Arc<Settings>, tls: &TlsContexts) -> UpstreamPool 
     pool::Builder::new()
         .max_tunnels(settings.max_tunnels_per_connection)
         .max_total(settings.max_pooled_connections)
+        .client(client::Builder::new().keepalive(settings.keepalive_interval, settings.keepalive_timeout))
         .idle_timeout(settings.pool_idle_timeout)
         .max_age(settings.pool_max_age)
         .connect_timeout(steps)
@@ -196,7 +201,7 @@ mod tests {
         workload
     }
 
-    async fn config(tls: &TlsContexts) -> Arc<ClientConfig> {
+    async fn config(tls: &TlsContexts) -> ClientEntry {
         let peers = ExpectedPeer::exact([CART.parse().unwrap()]);
         tls.client(&CART.parse().unwrap(), &peers).await.unwrap()
     }

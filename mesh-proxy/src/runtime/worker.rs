@@ -1,6 +1,11 @@
 use std::{io, net::TcpListener, sync::Arc, thread};
 
-use tokio::{runtime, sync::mpsc, task::JoinSet, time::timeout};
+use tokio::{
+    runtime,
+    sync::mpsc,
+    task::JoinSet,
+    time::{Instant, timeout_at},
+};
 
 use super::{Capture, Handoff, accept};
 use crate::{connections, context::WorkerContext, drain::FAREWELL, outbound, tls};
@@ -28,7 +33,7 @@ impl Worker {
         let context = self.context;
         tokio::spawn(connections::recheck_on_change(Arc::clone(&context)));
         tokio::spawn(outbound::evict_on_change(Arc::clone(&context)));
-        tokio::spawn(tls::recheck_peers(Arc::clone(&context)));
+        tokio::spawn(tls::follow_identities(Arc::clone(&context)));
         let mut accepting = JoinSet::new();
         for (capture, listener) in self.listeners {
             match tokio::net::TcpListener::from_std(listener) {
@@ -55,12 +60,19 @@ impl Worker {
                 }
             }
         };
-        tokio::select! {
-            () = finished => return,
-            () = drain.expired() => {}
+        let all_ended = tokio::select! {
+            () = finished => true,
+            () = drain.expired() => false,
+        };
+        // Nobody asks the pool for anything any more, or may: its connections end in good order.
+        let farewell = Instant::now() + FAREWELL;
+        let pool = context.pool.drain(farewell);
+        if all_ended {
+            let _ = timeout_at(farewell, pool).await;
+        } else {
+            // Connections end as resets, not as ends of streams, and peers hear of it.
+            context.cut.send_replace(true);
+            let _ = timeout_at(farewell, async { tokio::join!(context.idle(), pool) }).await;
         }
-        // Connections end as resets, not as ends of streams, and peers hear of it.
-        context.cut.send_replace(true);
-        let _ = timeout(FAREWELL, context.idle()).await;
     }
 }

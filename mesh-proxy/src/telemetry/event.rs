@@ -4,6 +4,8 @@ use std::{
     net::{IpAddr, SocketAddr},
 };
 
+use mesh_identity::SpiffeId;
+
 use super::Direction;
 
 /// A connection that ended before it was known well enough to be counted as one.
@@ -57,6 +59,13 @@ pub enum Event<'a> {
         /// What is wrong with it.
         error: &'a dyn Display,
     },
+    /// A revocation list names the certificate that is shown to peers, who refuse it if they have the list.
+    OwnCertificateRevoked {
+        /// Whose it is.
+        identity: &'a SpiffeId,
+        /// Which certificate of the chain, and why.
+        error: &'a dyn Display,
+    },
     /// A connection was denied because a policy that its workload lists never arrived.
     PolicyMissing {
         /// The policy, as `namespace/name`.
@@ -80,6 +89,9 @@ impl Debug for Event<'_> {
             }
             Self::LocalConfigApplied => f.write_str("LocalConfigApplied"),
             Self::LocalConfigRejected { error } => write!(f, "LocalConfigRejected({error})"),
+            Self::OwnCertificateRevoked { identity, error } => {
+                write!(f, "OwnCertificateRevoked({identity}: {error})")
+            }
             Self::PolicyMissing { policy } => write!(f, "PolicyMissing({policy})"),
             Self::SourceAddressNotPreserved { source, error } => {
                 write!(f, "SourceAddressNotPreserved({source}: {error})")

@@ -103,7 +103,7 @@ pub(super) struct EventMetrics(pub(super) Arc<Shards>);
 
 impl Collector for EventMetrics {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        let plain: [(&str, &str, Read<'_>); 6] = [
+        let plain: [(&str, &str, Read<'_>); 7] = [
             ("mesh_dry_run_denials", "Connections a policy in dry-run mode would have denied.", &|events| {
                 events.dry_run_denials.load(Ordering::Relaxed)
             }),
@@ -122,6 +122,9 @@ impl Collector for EventMetrics {
             ),
             ("mesh_missing_policy_denials", "Connections denied for want of a listed policy.", &|events| {
                 events.missing_policies.load(Ordering::Relaxed)
+            }),
+            ("mesh_own_certificate_revocations", "Certificates of ours found revoked.", &|events| {
+                events.own_certificates_revoked.load(Ordering::Relaxed)
             }),
             (
                 "mesh_source_address_not_preserved",

@@ -21,6 +21,8 @@ mod observer;
 mod process;
 mod response_flag;
 #[cfg(feature = "telemetry")]
+mod revocation;
+#[cfg(feature = "telemetry")]
 mod rotation;
 #[cfg(feature = "telemetry")]
 mod series;

@@ -4,7 +4,7 @@ use std::fmt;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ResponseFlag {
-    /// A certificate of the peer was revoked while the connection was open.
+    /// A certificate of either side was revoked, or its root withdrawn, while the connection was open.
     CertRevoked,
     /// The upstream could not be reached, or an error that no other flag describes.
     Connect,

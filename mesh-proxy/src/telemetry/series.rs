@@ -126,6 +126,7 @@ pub(super) struct EventCounters {
     pub(super) local_config_applied: AtomicU64,
     pub(super) local_config_rejected: AtomicU64,
     pub(super) missing_policies: AtomicU64,
+    pub(super) own_certificates_revoked: AtomicU64,
     pub(super) sources_not_preserved: AtomicU64,
 }
 

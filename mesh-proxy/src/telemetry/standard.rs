@@ -7,7 +7,7 @@ use std::{
     },
 };
 
-use mesh_identity::RotationMetrics;
+use mesh_identity::{Revocation, RotationMetrics};
 use prometheus_client::{collector::Collector, encoding::text, registry::Registry};
 use tokio::time::Instant;
 
@@ -15,6 +15,7 @@ use super::{
     ConnectionMeta, ConnectionObserver, Direction, EarlyDenial, Event, Observer, ResponseFlag, access_log,
     exposition::{BuildMetrics, CustomCounter, EventMetrics, SocketMetrics, TrafficMetrics},
     process::ProcessMetrics,
+    revocation::RevocationMetrics,
     rotation::IdentityMetrics,
     series::{Series, Shard, per_direction},
 };
@@ -46,6 +47,7 @@ const BAGGAGE_LIMIT: usize = 1000;
 /// | `mesh_local_config_applied_total` | | changes of the local configuration that took effect |
 /// | `mesh_local_config_rejected_total` | | changes of the local configuration that did not |
 /// | `mesh_missing_policy_denials_total` | | connections denied since a listed policy never arrived |
+/// | `mesh_own_certificate_revocations_total` | | certificates of ours found revoked |
 /// | `mesh_source_address_not_preserved_total` | | connections on which the application sees an address of ours |
 ///
 /// With [`identities`](TelemetryBuilder::identities), of certificates and the calls for them:
@@ -60,6 +62,18 @@ const BAGGAGE_LIMIT: usize = 1000;
 /// | `mesh_identity_issuances_total` | result | certificates issued, and attempts by what failed |
 /// | `mesh_identity_last_issuance_timestamp_seconds` | | when a certificate was last issued |
 /// | `mesh_identity_root_expiry_timestamp_seconds` | trust_domain | when the first root ends |
+///
+/// With [`revocation`](TelemetryBuilder::revocation), of revocation lists:
+///
+/// | name | labels | is |
+/// |---|---|---|
+/// | `istio_crl_policy_rejections_total` | reporter | peers refused in a handshake, or cut off later, for a revoked certificate |
+/// | `istio_crl_untracked_connections_total` | reporter | 0: who cannot be watched over is refused |
+/// | `mesh_revocation_lists` | | lists in use |
+/// | `mesh_revocation_loads_total` | result | lists replaced, and attempts at it that failed |
+/// | `mesh_revocation_next_update_timestamp_seconds` | | when the first list should be replaced |
+/// | `mesh_revocation_revoked_certificates` | | certificates that the lists name |
+/// | `mesh_revocation_uncertain_peers_total` | standing | peers taken though a list is `stale` or the issuer `unknown` to all lists |
 ///
 /// # Cardinality
 ///
@@ -137,6 +151,10 @@ impl Observer for Telemetry {
                 increment(&events.local_config_rejected);
                 tracing::error!(%error, "local configuration rejected, the last good one stays in force");
             }
+            Event::OwnCertificateRevoked { identity, error } => {
+                increment(&events.own_certificates_revoked);
+                tracing::warn!(%identity, %error, "own certificate is revoked: peers that have the list refuse it");
+            }
             Event::PolicyMissing { policy } => {
                 increment(&events.missing_policies);
                 tracing::warn!(%policy, "connection denied: a policy of its workload has not arrived");
@@ -158,6 +176,7 @@ pub struct TelemetryBuilder {
     baggage_limit: usize,
     counters: Vec<CustomCounter>,
     identities: Option<IdentityMetrics>,
+    revocation: Option<Revocation>,
 }
 
 impl Default for TelemetryBuilder {
@@ -168,6 +187,7 @@ impl Default for TelemetryBuilder {
             baggage_limit: BAGGAGE_LIMIT,
             counters: Vec::new(),
             identities: None,
+            revocation: None,
         }
     }
 }
@@ -208,6 +228,12 @@ impl TelemetryBuilder {
         self
     }
 
+    /// Shows revocation lists and what came of them.
+    pub fn revocation(mut self, revocation: Revocation) -> Self {
+        self.revocation = Some(revocation);
+        self
+    }
+
     /// Builds the observer.
     pub fn build(self) -> Telemetry {
         let shards = Arc::new(Shards { all: array::from_fn(|_| Shard::new(self.baggage_limit)) });
@@ -227,6 +253,9 @@ impl TelemetryBuilder {
         }
         if let Some(identities) = self.identities {
             registry.register_collector(Box::new(identities));
+        }
+        if let Some(revocation) = self.revocation {
+            registry.register_collector(Box::new(RevocationMetrics(revocation)));
         }
         Telemetry { shards, registry }
     }

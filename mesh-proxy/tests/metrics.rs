@@ -313,3 +313,37 @@ async fn certificates_and_the_calls_for_them_are_shown() {
     let succeeded = results.iter().find(|sample| sample.labels[0].1 == "success").unwrap();
     assert_eq!((succeeded.value, results.len()), (1, 6));
 }
+
+// telemetry §1, identity#70, identity#74
+#[test]
+fn revocation_lists_and_what_came_of_them_are_shown() {
+    use mesh_identity::{Revocation, RevocationPolicy, Role, testing::Authority};
+
+    let revocation = Revocation::new(RevocationPolicy::FAIL_OPEN);
+    let telemetry = Telemetry::builder().revocation(revocation.clone()).build();
+    let of = |metric: &str, label: &str| {
+        let samples = samples(&telemetry, metric);
+        samples.iter().find(|sample| sample.labels[0].1 == label).unwrap().value
+    };
+    revocation.count_ended(Role::Client);
+    revocation.count_ended(Role::Client);
+    revocation.count_ended(Role::Server);
+    assert_eq!(of("istio_crl_policy_rejections_total", "destination"), 2);
+    assert_eq!(of("istio_crl_policy_rejections_total", "source"), 1);
+    assert_eq!(total(&telemetry, "istio_crl_untracked_connections_total"), 0);
+    assert!(samples(&telemetry, "mesh_revocation_next_update_timestamp_seconds").is_empty());
+
+    let ca = Authority::new("example.org");
+    let svid = ca.svid("spiffe://example.org/ns/shop/sa/cart");
+    revocation.load(ca.revocation_list().revoke(&svid.chain()[0]).pem().as_bytes()).unwrap();
+    assert!(revocation.load(b"nonsense").is_err());
+    assert_eq!(sample(&telemetry, "mesh_revocation_lists").value, 1);
+    assert_eq!(sample(&telemetry, "mesh_revocation_revoked_certificates").value, 1);
+    assert!(sample(&telemetry, "mesh_revocation_next_update_timestamp_seconds").value > 0);
+    let loads = ["success", "failure"].map(|result| of("mesh_revocation_loads_total", result));
+    assert_eq!(loads, [1, 1]);
+
+    let identity = "spiffe://example.org/ns/shop/sa/cart".parse().unwrap();
+    telemetry.event(&Event::OwnCertificateRevoked { identity: &identity, error: &"key compromise" });
+    assert_eq!(sample(&telemetry, "mesh_own_certificate_revocations_total").value, 1);
+}

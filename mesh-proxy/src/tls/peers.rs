@@ -38,6 +38,8 @@ struct Registry {
 struct Table {
     open: HashMap<u64, Arc<Peer>>,
     next: u64,
+    /// What all were judged by, unless one was added since that was not.
+    all_judged: Option<Judged>,
 }
 
 /// A connection that was made just now.
@@ -59,6 +61,12 @@ pub(super) struct Judged {
     pub(super) bundles: Arc<TrustBundles>,
     /// Of the revocation lists; read before the handshake, so that it is never newer than they were.
     pub(super) lists: u64,
+}
+
+impl Judged {
+    fn is_same(&self, other: &Self) -> bool {
+        self.lists == other.lists && Arc::ptr_eq(&self.bundles, &other.bundles)
+    }
 }
 
 #[derive(Debug)]
@@ -100,6 +108,9 @@ impl Peers {
             waker: AtomicWaker::new(),
         });
         let mut table = self.0.lock();
+        if !table.all_judged.as_ref().is_some_and(|all| all.is_same(&peer.judged())) {
+            table.all_judged = None;
+        }
         let id = table.next;
         table.next = table.next.wrapping_add(1);
         table.open.insert(id, Arc::clone(&peer));
@@ -109,21 +120,27 @@ impl Peers {
 
     /// Ends connections one of whose sides is revoked or not vouched for any more, and those that are too old.
     ///
-    /// Costs a look at each connection. A chain is verified again only where a root of its trust domain was withdrawn or
-    /// the lists changed and concern it.
+    /// Costs nothing if nothing changed and connections may become as old as they like, else a look at each connection. A
+    /// chain is verified again only where a root of its trust domain was withdrawn or the lists changed and concern it.
     ///
     /// # Cancel safety
     ///
     /// Cancel safe: what was not looked at is next time.
     pub(crate) async fn recheck(&self) {
-        let (lists, bundles) = (self.0.lists(), self.0.configs.identities().bundles());
-        let peers: Vec<_> = self.0.lock().open.values().cloned().collect();
-        let mut withdrawals = Withdrawals { since: Vec::new(), now: &bundles };
+        let now = Judged { lists: self.0.lists(), bundles: self.0.configs.identities().bundles() };
+        let peers: Vec<_> = {
+            let table = self.0.lock();
+            if self.0.max_age.is_none() && table.all_judged.as_ref().is_some_and(|all| all.is_same(&now)) {
+                return;
+            }
+            table.open.values().cloned().collect()
+        };
+        let mut withdrawals = Withdrawals { since: Vec::new(), now: &now.bundles };
         for batch in peers.chunks(BATCH) {
             for peer in batch {
                 if self.0.max_age.is_some_and(|limit| peer.since.elapsed() >= limit) {
                     peer.lose(Lost::Age, None);
-                } else if let Some((lost, error)) = self.0.judge(peer, &mut withdrawals, lists) {
+                } else if let Some((lost, error)) = self.0.judge(peer, &mut withdrawals, now.lists) {
                     if let (Lost::Revoked, Some(revocation)) = (lost, self.0.configs.revocation()) {
                         revocation.count_ended(peer.role);
                     }
@@ -132,6 +149,9 @@ impl Peers {
             }
             tokio::task::yield_now().await;
         }
+        let mut table = self.0.lock();
+        let all = table.open.values().all(|peer| peer.lost.get().is_some() || peer.judged().is_same(&now));
+        table.all_judged = all.then_some(now);
     }
 
     /// Whether a certificate of ours is revoked.
@@ -165,7 +185,7 @@ impl Registry {
     ) -> Option<(Lost, VerifyError)> {
         let judged = peer.judged().clone();
         let bundles = withdrawals.now;
-        if Arc::ptr_eq(&judged.bundles, bundles) && judged.lists == lists {
+        if judged.is_same(&Judged { bundles: Arc::clone(bundles), lists }) {
             return None;
         }
         let withdrawn = withdrawals.since(&judged.bundles);

@@ -1,6 +1,9 @@
 //! Two nodes in one process: a client's proxy on 127.0.1.1 and a server's on 127.0.1.2, reached through SOCKS5.
 
+#![allow(dead_code, reason = "every test file uses a part of it")]
+
 use std::{
+    collections::HashMap,
     fmt::Display,
     net::{IpAddr, SocketAddr},
     num::NonZeroUsize,
@@ -9,7 +12,7 @@ use std::{
 };
 
 use mesh_identity::{
-    IdentitySource,
+    IdentitySource, IdentityStore, TlsSettings,
     testing::{self, Authority},
 };
 use mesh_policy::MissingPolicy;
@@ -18,7 +21,7 @@ use mesh_proxy::{
     state::{
         Change, NetworkAddress, PortMap, Protocol, Service, ServiceName, StateStore, Workload, WorkloadKey,
     },
-    telemetry::{ConnectionMeta, ConnectionObserver, Direction, EarlyDenial, Observer, ResponseFlag},
+    telemetry::{ConnectionMeta, ConnectionObserver, Direction, EarlyDenial, Event, Observer, ResponseFlag},
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -41,12 +44,14 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
 /// The mesh's state, its two proxies and what they reported.
 pub(crate) struct Mesh {
+    pub(crate) authority: Authority,
     pub(crate) state: Arc<StateStore>,
     pub(crate) client: Node,
     pub(crate) server: Node,
 }
 
 pub(crate) struct Node {
+    pub(crate) identities: IdentityStore,
     pub(crate) listening: ListenAddresses,
     pub(crate) drain: DrainHandle,
     pub(crate) seen: Arc<Recorder>,
@@ -60,19 +65,20 @@ impl Mesh {
 
     /// Starts both proxies, the server's with what `adjust` makes of its settings.
     pub(crate) fn start_with(adjust: impl FnOnce(Settings) -> Settings) -> Self {
-        let authority = Authority::new("example.org");
-        let state = Arc::new(StateStore::new(None, MissingPolicy::Deny));
-        let workloads = [workload("client", &[CLIENT, CLIENT_TOO]), workload("server", &[SERVER])];
-        let workloads = workloads.map(|workload| Change::UpsertWorkload(Arc::new(workload)));
-        state.apply(workloads.into_iter().chain([Change::Synced]));
+        let as_they_are = (settings(), TlsSettings::default());
+        Self::start_each(as_they_are.clone(), (adjust(as_they_are.0), as_they_are.1))
+    }
 
-        let for_server = adjust(settings());
+    /// Starts both proxies, the client's first.
+    pub(crate) fn start_each(client: (Settings, TlsSettings), server: (Settings, TlsSettings)) -> Self {
+        let authority = Authority::new("example.org");
+        let state = two_workloads();
         loop {
-            let client = Parts::build(&authority, &state, "client", CLIENT, 0, settings()).unwrap();
+            let client = Parts::build(&authority, &state, "client", CLIENT, 0, client.clone()).unwrap();
             // Proxies accept HBONE where their peers do; somebody may have this port on the other address already.
             let port = client.proxy.listening().inbound_hbone.unwrap().port();
-            match Parts::build(&authority, &state, "server", SERVER, port, for_server.clone()) {
-                Ok(server) => return Self { state, client: client.run(), server: server.run() },
+            match Parts::build(&authority, &state, "server", SERVER, port, server.clone()) {
+                Ok(server) => return Self { authority, state, client: client.run(), server: server.run() },
                 Err(BuildError::Listen(_)) => {}
                 Err(error) => panic!("{error}"),
             }
@@ -81,8 +87,7 @@ impl Mesh {
 
     /// Asks the client's proxy for a connection, as an application at `source` would; the reply comes with it.
     pub(crate) async fn connect(&self, source: &str, to: SocketAddr) -> (TcpStream, u8) {
-        let SocketAddr::V4(to) = to else { panic!("an IPv4 destination") };
-        self.request(source, 1, &to.ip().octets(), to.port()).await
+        self.client.connect(source, to).await
     }
 
     /// Makes the server's workload an endpoint of a service, whose port 80 it serves at `port`.
@@ -101,13 +106,36 @@ impl Mesh {
     pub(crate) async fn connect_by_name(&self, name: &str, port: u16) -> (TcpStream, u8) {
         let mut address = vec![u8::try_from(name.len()).unwrap()];
         address.extend(name.bytes());
-        self.request(CLIENT, 3, &address, port).await
+        self.client.request(CLIENT, 3, &address, port).await
     }
 
     /// Asks for a connection as an application that does not wait for the reply.
     pub(crate) async fn ask(&self, source: &str, to: SocketAddr) -> TcpStream {
         let SocketAddr::V4(to) = to else { panic!("an IPv4 destination") };
-        self.send_request(source, 1, &to.ip().octets(), to.port()).await
+        self.client.send_request(source, 1, &to.ip().octets(), to.port()).await
+    }
+
+    /// A connection to an application that accepts it, and the application's end.
+    pub(crate) async fn open(&self, application: &TcpListener) -> (TcpStream, TcpStream) {
+        let connected = self.connect(CLIENT, application.local_addr().unwrap());
+        let ((stream, reply), accepted) = tokio::join!(connected, application.accept());
+        assert_eq!(reply, 0);
+        (stream, accepted.unwrap().0)
+    }
+}
+
+impl Node {
+    /// A proxy of the client alone; whatever is at the server's address and its own HBONE port is its peer.
+    pub(crate) fn client_alone(authority: &Authority, settings: Settings) -> Self {
+        let state = two_workloads();
+        let settings = (settings, TlsSettings::default());
+        Parts::build(authority, &state, "client", CLIENT, 0, settings).unwrap().run()
+    }
+
+    /// Asks for a connection as an application at `source` would; the reply comes with it.
+    pub(crate) async fn connect(&self, source: &str, to: SocketAddr) -> (TcpStream, u8) {
+        let SocketAddr::V4(to) = to else { panic!("an IPv4 destination") };
+        self.request(source, 1, &to.ip().octets(), to.port()).await
     }
 
     async fn request(&self, source: &str, kind: u8, address: &[u8], port: u16) -> (TcpStream, u8) {
@@ -120,7 +148,7 @@ impl Mesh {
     async fn send_request(&self, source: &str, kind: u8, address: &[u8], port: u16) -> TcpStream {
         let socket = TcpSocket::new_v4().unwrap();
         socket.bind(SocketAddr::new(source.parse().unwrap(), 0)).unwrap();
-        let mut stream = socket.connect(self.client.listening.socks5.unwrap()).await.unwrap();
+        let mut stream = socket.connect(self.listening.socks5.unwrap()).await.unwrap();
         stream.write_all(&[5, 1, 0]).await.unwrap();
         let mut answer = [0; 2];
         stream.read_exact(&mut answer).await.unwrap();
@@ -129,18 +157,19 @@ impl Mesh {
         stream.write_all(&request).await.unwrap();
         stream
     }
+}
 
-    /// A connection to an application that accepts it, and the application's end.
-    pub(crate) async fn open(&self, application: &TcpListener) -> (TcpStream, TcpStream) {
-        let connected = self.connect(CLIENT, application.local_addr().unwrap());
-        let ((stream, reply), accepted) = tokio::join!(connected, application.accept());
-        assert_eq!(reply, 0);
-        (stream, accepted.unwrap().0)
-    }
+fn two_workloads() -> Arc<StateStore> {
+    let state = Arc::new(StateStore::new(None, MissingPolicy::Deny));
+    let workloads = [workload("client", &[CLIENT, CLIENT_TOO]), workload("server", &[SERVER])];
+    let workloads = workloads.map(|workload| Change::UpsertWorkload(Arc::new(workload)));
+    state.apply(workloads.into_iter().chain([Change::Synced]));
+    state
 }
 
 /// A proxy that does not run yet.
 struct Parts {
+    identities: IdentityStore,
     proxy: Proxy,
     seen: Arc<Recorder>,
 }
@@ -152,13 +181,15 @@ impl Parts {
         name: &str,
         ip: &str,
         hbone_port: u16,
-        settings: Settings,
+        (settings, tls): (Settings, TlsSettings),
     ) -> Result<Self, BuildError> {
         let at = |port| Some(SocketAddr::new(ip.parse().unwrap(), port));
         let seen = Arc::new(Recorder::default());
         let id = format!("spiffe://example.org/ns/shop/sa/{name}");
-        let identities: Arc<dyn IdentitySource> = Arc::new(authority.store([id.as_str()]));
-        let proxy = Proxy::builder(key(name), Arc::clone(state), identities, &testing::provider())
+        let identities = authority.store([id.as_str()]);
+        let source: Arc<dyn IdentitySource> = Arc::new(identities.clone());
+        let proxy = Proxy::builder(key(name), Arc::clone(state), source, &testing::provider())
+            .tls(tls)
             .observer(Arc::clone(&seen) as Arc<dyn Observer>)
             .settings(settings.listen(ListenAddresses {
                 outbound: at(0),
@@ -167,13 +198,13 @@ impl Parts {
                 socks5: at(0),
             }))
             .build()?;
-        Ok(Self { proxy, seen })
+        Ok(Self { identities, proxy, seen })
     }
 
     fn run(self) -> Node {
-        let Self { proxy, seen } = self;
+        let Self { identities, proxy, seen } = self;
         let (listening, drain) = (proxy.listening(), proxy.drain_handle());
-        Node { listening, drain, seen, running: tokio::spawn(proxy.run()) }
+        Node { identities, listening, drain, seen, running: tokio::spawn(proxy.run()) }
     }
 }
 
@@ -212,7 +243,7 @@ pub(crate) async fn dialled(address: SocketAddr) {
 /// Longer than it takes to get into a queue that has room, shorter than a SYN's repetition.
 const QUEUED: Duration = Duration::from_millis(300);
 
-fn settings() -> Settings {
+pub(crate) fn settings() -> Settings {
     Settings::default().workers(NonZeroUsize::new(2).unwrap()).original_source(OriginalSource::Off)
 }
 
@@ -232,14 +263,29 @@ fn workload(name: &str, addresses: &[&str]) -> Workload {
 #[derive(Clone, Debug)]
 pub(crate) enum Seen {
     Opened(Box<ConnectionMeta>),
-    Closed { flag: ResponseFlag, error: Option<String>, received: u64, sent: u64 },
-    Refused { direction: Direction, error: String },
+    Closed {
+        flag: ResponseFlag,
+        error: Option<String>,
+        received: u64,
+        sent: u64,
+    },
+    Refused {
+        direction: Direction,
+        error: String,
+    },
+    /// Of a socket, with how many there are then.
+    SocketClosed {
+        direction: Direction,
+        open: usize,
+    },
+    Event(String),
 }
 
 /// An observer that remembers.
 #[derive(Debug, Default)]
 pub(crate) struct Recorder {
     seen: Arc<Log>,
+    sockets: Mutex<HashMap<Direction, usize>>,
 }
 
 #[derive(Debug, Default)]
@@ -295,10 +341,15 @@ impl Recorder {
     }
 
     pub(crate) fn sources(&self) -> Vec<IpAddr> {
+        self.source_addresses().iter().map(SocketAddr::ip).collect()
+    }
+
+    /// Where each connection came from; equal ones came as tunnels on one connection.
+    pub(crate) fn source_addresses(&self) -> Vec<SocketAddr> {
         self.all()
             .iter()
             .filter_map(|seen| match seen {
-                Seen::Opened(meta) => Some(meta.source.ip()),
+                Seen::Opened(meta) => Some(meta.source),
                 _ => None,
             })
             .collect()
@@ -313,6 +364,21 @@ impl Observer for Recorder {
 
     fn connection_refused(&self, denial: &EarlyDenial<'_>) {
         self.seen.push(Seen::Refused { direction: denial.direction, error: denial.error.to_string() });
+    }
+
+    fn socket_opened(&self, direction: Direction) {
+        *self.sockets.lock().unwrap().entry(direction).or_default() += 1;
+    }
+
+    fn socket_closed(&self, direction: Direction) {
+        let mut sockets = self.sockets.lock().unwrap();
+        let open = sockets.entry(direction).or_default();
+        *open -= 1;
+        self.seen.push(Seen::SocketClosed { direction, open: *open });
+    }
+
+    fn event(&self, event: &Event<'_>) {
+        self.seen.push(Seen::Event(format!("{event:?}")));
     }
 }
 

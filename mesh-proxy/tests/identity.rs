@@ -261,10 +261,10 @@ async fn tap(stream: impl AsyncRead + AsyncWrite, other: DuplexStream) -> Vec<u8
     let (mut from_other, mut to_other) = tokio::io::split(other);
     let mut sent = Vec::new();
     let there = async {
-        let mut piece = [0; 4096];
-        while let Ok(length @ 1..) = from.read(&mut piece).await {
-            sent.extend_from_slice(&piece[..length]);
-            if to_other.write_all(&piece[..length]).await.is_err() {
+        let mut piece = bytes::BytesMut::new();
+        while let Ok(1..) = from.read_buf(&mut piece).await {
+            sent.extend_from_slice(&piece);
+            if to_other.write_all_buf(&mut piece).await.is_err() {
                 return;
             }
         }

@@ -50,6 +50,7 @@ impl fmt::Debug for Decision<'_> {
 
 /// Whether a connection may be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "crd", derive(serde::Serialize), serde(rename_all = "lowercase"))]
 pub enum Verdict {
     /// It may.
     Allow,
@@ -70,7 +71,11 @@ impl fmt::Display for Verdict {
 ///
 /// Where several policies would do, the one with the smallest name is named, and its first rule that matches:
 /// equal facts have equal reasons. The texts of denials are those that Istio's operators know.
+///
+/// With the feature `crd`, serialised as a map with `kind`, such as `deniedBy`, and what is known of `policy`, `rule` and
+/// `provider`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "crd", derive(serde::Serialize), serde(tag = "kind", rename_all = "camelCase"))]
 #[non_exhaustive]
 pub enum Reason<'a> {
     /// An ALLOW policy matches.

@@ -35,6 +35,7 @@ pub enum Scope {
 
 /// What a policy does to a connection that it matches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "crd", derive(serde::Serialize), serde(rename_all = "UPPERCASE"))]
 pub enum Action {
     /// Allows it. The first enforced ALLOW policy of a destination also denies whatever none of them matches.
     Allow,

@@ -98,11 +98,11 @@ fn decisions_about_requests_allocate_nothing() {
         principals: text("example.org/*"),
         not_namespaces: text("b*k"),
         trust_domains: text("*"),
-        not_service_accounts: text("shop/other"),
         not_request_principals: text("*/alice"),
         ip_blocks: text("192.0.2.0/24"),
         ..Source::default()
     };
+    let accounts = Source { not_service_accounts: text("shop/other"), ..Source::default() };
     let operation = |path: &str| Operation {
         hosts: text("*.EXAMPLE.com"),
         methods: text("GET"),
@@ -111,7 +111,7 @@ fn decisions_about_requests_allocate_nothing() {
         ..Operation::default()
     };
     let policies = [
-        of("a", Action::Allow, vec![source], vec![operation("/items/{*}")], vec![]),
+        of("a", Action::Allow, vec![source, accounts], vec![operation("/items/{*}")], vec![]),
         of("b", Action::Deny, vec![], vec![operation("/items/{**}/x")], vec![]),
         of("c", Action::Deny, vec![], vec![], when("request.headers[x-tenant]", "bad*")),
         of("d", Action::Deny, vec![], vec![], when("request.headers[user-agent]", "a,b")),

@@ -1,9 +1,10 @@
 //! Objects as users write them.
 
 use mesh_policy::{
-    Code, Level, Semantics,
-    crd::read,
+    Code, ConnectionFacts, Level, PolicySet, Semantics, Verdict,
+    crd::{NodePolicies, NodeSettings, read},
     object::{Action, MutualTlsMode, PolicyObjects},
+    waypoint::{Mesh, Service, ServiceKind, StreamFacts, StreamPolicySet, Target},
 };
 
 const BOTH: [Semantics; 2] = [Semantics::Istio, Semantics::Strict];
@@ -246,6 +247,91 @@ fn strict_refuses_what_admission_does() {
     assert_eq!(one(peer).0, Code::PortLevelWithoutSelector);
 }
 
+// An action that is lost may have been a DENY, and a target that is lost anything.
+#[test]
+fn what_may_have_been_a_deny_fails_closed_as_one() {
+    let other = policy("{rules: [{}]}").replace("name: rule", "name: everybody");
+    for text in [
+        policy("{Action: DENY, rules: [{}]}"),
+        policy("{acton: DENY, rules: [{}]}"),
+        policy("[{action: DENY}]"),
+        policy("DENY"),
+        policy("{action: 1, rules: [{}]}"),
+        policy("{action: DENY, rules: [{}]}").replace("spec:", "spce:"),
+        policy("{action: DENY, targetRefs: {kind: Service, name: cart}, rules: [{}]}"),
+        policy("{action: DENY, targetRefs: [{kind: Servce, name: cart}], rules: [{}]}"),
+        policy("{action: DENY, targetRfs: [{kind: Service, name: cart}], rules: [{}]}"),
+        policy("{action: DENY, selector: {matchLabels: {a: b}}, targetRefs: [{kind: Service, name: cart}], rules: [{}]}"),
+    ] {
+        let both = text.clone() + "---\n" + &other;
+        assert!(read(&both).into_objects(Semantics::Strict).is_err(), "{text}");
+        let objects = read(&both).fail_closed(Semantics::Strict).expect(&text);
+        let at_node = NodePolicies::new(&objects, NodeSettings::default()).expect(&text);
+        let set = PolicySet::builder().policies(at_node.into_policies()).build().expect(&text);
+        let facts = ConnectionFacts {
+            source: "192.0.2.1".parse().unwrap(),
+            peer: None,
+            destination: "192.0.2.2:80".parse().unwrap(),
+            namespace: "shop",
+            policies: &[],
+        };
+        assert_eq!(set.evaluate_connection(&facts).verdict(), Verdict::Deny, "{text}");
+        // A selector is not for waypoints, so what is lost there is lost for them only if it may have been a target.
+        if text.contains("action: 1") {
+            continue;
+        }
+        let set = StreamPolicySet::strict(Mesh::new("example.org")).replaced(&objects.authorization).expect(&text);
+        let service = Service { kind: ServiceKind::Service, namespace: "shop", name: "cart" };
+        for (namespace, service, expected) in [
+            ("shop", Some(service), Verdict::Deny),
+            ("infra", Some(service), Verdict::Deny),
+            ("shop", None, Verdict::Deny),
+            ("infra", None, Verdict::Allow),
+        ] {
+            let facts = StreamFacts {
+                target: Target::Waypoint { namespace, name: "waypoint", service },
+                source: "192.0.2.1".parse().unwrap(),
+                remote: "192.0.2.1".parse().unwrap(),
+                peer: None,
+                destination: "192.0.2.2:80".parse().unwrap(),
+                sni: None,
+                metadata: &[],
+            };
+            let decision = set.evaluate_stream(&facts).without_providers();
+            assert_eq!(decision.verdict(), expected, "{text} at {namespace} {service:?}");
+            // So does one that is compiled from what was written.
+            let root = text.replace("namespace: shop", "namespace: istio-system");
+            let objects = read(&(root + "---\n" + &other)).fail_closed(Semantics::Strict).expect(&text);
+            let set = set.replaced(&objects.authorization).expect(&text);
+            let decision = set.evaluate_stream(&facts).without_providers();
+            assert_eq!(decision.verdict(), Verdict::Deny, "in the root namespace, everywhere: {text}");
+        }
+    }
+}
+
+#[test]
+fn a_mis_spelled_kind_or_group_is_not_passed_over() {
+    let deny = policy("{action: DENY, rules: [{}]}");
+    for (text, code) in [
+        (deny.replace("kind: AuthorizationPolicy", "kind: AuthorizationPolcy"), Code::UnknownKind),
+        (deny.replace("security.istio.io/v1", "security.istio/v1"), Code::ApiVersion),
+        (deny.replace("security.istio.io/v1", "security.istio.io.v1"), Code::ApiVersion),
+        (deny.replace("security.istio.io/v1", "v1"), Code::ApiVersion),
+    ] {
+        assert_eq!(one(&text).0, code, "{text}");
+        assert!(read(&text).into_objects(Semantics::Strict).is_err(), "{text}");
+    }
+    let linkerds = deny.replace("security.istio.io/v1", "policy.linkerd.io/v1alpha1");
+    assert_eq!(read(&linkerds).others().len(), 1);
+    assert!(findings(&linkerds).is_empty());
+}
+
+#[test]
+fn a_document_behind_the_end_of_another_counts() {
+    let text = policy("{}") + "...\n" + &policy("{action: DENY, rules: [{}]}").replace("name: rule", "name: deny");
+    assert_eq!(read(&text).into_objects(Semantics::Strict).unwrap().authorization.len(), 2);
+}
+
 fn fail_closed(spec: &str) -> PolicyObjects {
     let text = policy(spec);
     assert!(read(&text).into_objects(Semantics::Strict).is_err(), "{spec}");
@@ -272,7 +358,7 @@ fn a_broken_object_fails_closed_on_request() {
     assert!(fail_closed("{action: AUDIT, rules: [{form: []}]}").authorization.is_empty());
     // Whom a broken selector meant cannot be told.
     let all = fail_closed("{action: DENY, selector: {matchLabels: [a]}, rules: [{}]}");
-    assert!(all.authorization[0].selector.is_none());
+    assert!(all.authorization[0].selector.is_none() && !all.authorization[0].is_everywhere);
     // Nor what an unreadable document held.
     for text in
         ["a: [", "kind: AuthorizationPolicy\napiVersion: security.istio.io/v1\nspec: {action: DENY}\n"]

@@ -176,3 +176,39 @@ fn a_policy_that_is_listed_too_is_told_once() {
     assert_eq!(names, ["a", "b", "c"]);
     assert_eq!(explanation.decision().verdict(), Verdict::Allow);
 }
+
+#[cfg(feature = "crd")]
+#[test]
+fn the_proof_is_data_as_well() {
+    let set = set([
+        allow("bank/near", vec![vec![vec![principals(vec![exact("example.org/ns/shop/sa/cart")])], vec![ports(&[9090])]]]),
+        allow("bank/far", vec![vec![vec![namespaces(vec![prefix("ba"), exact("x")]), Match::default()]]]),
+        dry_run(deny("bank/trial", everything())),
+    ]);
+    let call = Call::default();
+    let found = serde_json::to_value(set.explain(&call.facts())).unwrap();
+    assert_eq!(
+        found,
+        serde_json::json!({
+            "verdict": "deny",
+            "reason": { "kind": "noneAllowed" },
+            "dryRunDenials": ["bank/trial"],
+            "policies": [
+                { "policy": "bank/near", "action": "ALLOW", "dryRun": false, "matches": false, "rules": [{
+                    "index": 0, "matching": 1, "miss": { "clause": 1, "matches": [
+                        { "field": "destinationPort", "negated": false, "expected": [9090], "actual": 8080 },
+                    ] },
+                }] },
+                { "policy": "bank/far", "action": "ALLOW", "dryRun": false, "matches": false, "rules": [{
+                    "index": 0, "matching": 0, "miss": { "clause": 0, "matches": [
+                        { "field": "namespace", "negated": false, "expected": ["ba*", "x"], "actual": "shop" },
+                        null,
+                    ] },
+                }] },
+                { "policy": "bank/trial", "action": "DENY", "dryRun": true, "matches": true, "rules": [
+                    { "index": 0, "matching": 0, "miss": null },
+                ] },
+            ],
+        })
+    );
+}

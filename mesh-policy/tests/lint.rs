@@ -57,7 +57,7 @@ fn policy(spec: &str) -> String {
 }
 
 fn found(text: &str, surroundings: &Surroundings) -> Vec<(Code, String)> {
-    let objects = read(text).into_objects(Semantics::Strict).expect("objects");
+    let objects = read(text).into_objects(Semantics::Istio).expect("objects");
     lint(&objects, surroundings).into_iter().map(|finding| (finding.code, finding.path)).collect()
 }
 
@@ -118,6 +118,17 @@ fn cases() -> Vec<(String, Code, &'static str)> {
         (in_source("namespaces", "a/b"), NamespaceForm, "spec.rules[0].from[0].source.namespaces[0]"),
         (in_source("namespaces", "a*b"), NamespaceWildcard, "spec.rules[0].from[0].source.namespaces[0]"),
         (in_source("principals", "*a*"), InnerWildcard, "spec.rules[0].from[0].source.principals[0]"),
+        (
+            when("{key: 'request.headers[x]', values: ['a*b']}"),
+            LiteralWildcard,
+            "spec.rules[0].when[0].values[0]",
+        ),
+        (
+            when("{key: 'request.auth.claims[a]b]', values: [x]}"),
+            ClaimBrackets,
+            "spec.rules[0].when[0].key",
+        ),
+        (operation("{ports: ['65616']}"), BadPort, "spec.rules[0].to[0].operation.ports[0]"),
         (operation("{hosts: ['https://example.org/']}"), HostForm, "spec.rules[0].to[0].operation.hosts[0]"),
         (
             deny("{to: [{operation: {hosts: [example.org]}}]}"),

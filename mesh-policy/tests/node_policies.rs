@@ -4,14 +4,14 @@ use std::collections::BTreeMap;
 
 use mesh_identity::SpiffeId;
 use mesh_policy::{
-    ConnectionFacts, MissingPolicy, Policy, PolicyName, PolicySet, Scope, Semantics, Verdict,
+    Code, ConnectionFacts, MissingPolicy, Policy, PolicyName, PolicySet, Scope, Semantics, Verdict,
     crd::{NodePolicies, NodeSettings, read},
     object::MutualTlsMode,
 };
 
 fn convert(semantics: Semantics, text: &str) -> NodePolicies {
     let objects = read(text).into_objects(Semantics::Istio).expect("objects");
-    NodePolicies::new(&objects, NodeSettings { semantics, ..NodeSettings::default() })
+    NodePolicies::new(&objects, NodeSettings { semantics, ..NodeSettings::default() }).expect("policies")
 }
 
 fn authorization(spec: &str) -> String {
@@ -124,15 +124,16 @@ fn a_deny_with_one_condition_of_each_kind_never_matches_in_istio() {
 #[test]
 fn wildcards_say_how_to_compare() {
     for semantics in BOTH {
-        let policy =
-            one(semantics, "rules: [{from: [{source: {namespaces: ['*', 'x*', '*x', 'x', '*x*']}}]}]");
+        let policy = one(semantics, "rules: [{from: [{source: {namespaces: ['*', 'x*', '*x', 'x']}}]}]");
         let found: Vec<_> =
             policy.rules[0].clauses[0].matches[0].namespaces.iter().map(|one| format!("{one:?}")).collect();
-        assert_eq!(
-            found,
-            ["Presence", r#"Prefix("x")"#, r#"Suffix("x")"#, r#"Exact("x")"#, r#"Suffix("x*")"#]
-        );
+        assert_eq!(found, ["Presence", r#"Prefix("x")"#, r#"Suffix("x")"#, r#"Exact("x")"#]);
     }
+    // Of two, Istio counts the first.
+    let spec = "rules: [{from: [{source: {namespaces: ['*x*']}}]}]";
+    let istio = one(Semantics::Istio, spec);
+    assert_eq!(format!("{:?}", istio.rules[0].clauses[0].matches[0].namespaces), r#"[Suffix("x*")]"#);
+    assert!(one(Semantics::Strict, spec).rules.is_empty(), "waypoints take it for a wildcard at either end");
 }
 
 // policy#56
@@ -189,7 +190,7 @@ fn what_a_node_proxy_cannot_enforce_is_not_sent() {
         .replace("name: rule", "name: rule, annotations: {istio.io/dry-run: 'true'}");
     assert!(convert(Semantics::Istio, &dry).policies().is_empty());
     let objects = read(&dry).into_objects(Semantics::Strict).unwrap();
-    let sent = NodePolicies::new(&objects, NodeSettings { dry_run: true, ..NodeSettings::default() });
+    let sent = NodePolicies::new(&objects, NodeSettings { dry_run: true, ..NodeSettings::default() }).expect("policies");
     assert!(sent.policies()[0].dry_run);
     assert_eq!(verdicts(&sent, 80), (Allow, Allow));
 }
@@ -213,12 +214,71 @@ fn unusable_values_widen_nothing_in_strict() {
     let istio = one(Semantics::Istio, spec);
     assert_eq!(istio.rules[0].clauses[0].matches[0].destination_ports, [8080]);
     assert!(istio.rules[0].clauses[1].matches[0].source_ips.is_empty());
-    assert!(one(Semantics::Strict, spec).rules.is_empty());
-    let deny = convert(
-        Semantics::Strict,
-        &authorization("action: DENY\nrules: [{to: [{operation: {ports: ['65616']}}]}]"),
-    );
-    assert_eq!(verdicts(&deny, 80), (Deny, Deny));
+    let objects = read(&authorization(spec)).into_objects(Semantics::Istio).expect("objects");
+    let error = NodePolicies::new(&objects, NodeSettings::default()).expect_err("refused");
+    let codes: Vec<_> = error.findings().iter().map(|finding| finding.code).collect();
+    assert_eq!(codes, [Code::BadAddress, Code::BadPort]);
+}
+
+// What layer 4 cannot say is left out of a strict DENY, which then denies at least as much, and out of a strict ALLOW
+// its alternative is.
+#[test]
+fn what_cannot_be_said_never_narrows_a_strict_deny() {
+    for (source, denies_cart, denies_plaintext) in [
+        ("{trustDomains: [example.net, '*.org']}", true, true),
+        ("{trustDomains: ['ex*org']}", true, true),
+        ("{trustDomains: [example.net]}", false, false),
+        ("{notTrustDomains: [example.org, '*.net']}", false, true),
+        ("{namespaces: [bank, 's*p']}", true, true),
+        ("{namespaces: [bank]}", false, false),
+        ("{notNamespaces: ['s*p']}", true, true),
+        ("{namespaces: ['s*p'], ipBlocks: [198.51.100.0/24]}", false, false),
+        ("{namespaces: ['s*p'], ipBlocks: [192.0.2.0/24]}", true, true),
+        ("{trustDomains: ['*.org'], principals: ['example.org/*']}", true, false),
+    ] {
+        let verdict = |denies| if denies { Deny } else { Allow };
+        let text = authorization(&format!("action: DENY\nrules: [{{from: [{{source: {source}}}]}}]"));
+        let expected = (verdict(denies_cart), verdict(denies_plaintext));
+        assert_eq!(verdicts(&convert(Semantics::Strict, &text), 80), expected, "{source}");
+        let text = text.replace("DENY", "ALLOW");
+        let policies = convert(Semantics::Strict, &text);
+        let is_said = !source.contains("'*.") && !source.contains("x*o") && !source.contains("s*p");
+        assert_eq!(!policies.policies()[0].rules.is_empty(), is_said, "{source}");
+    }
+}
+
+// policy#74 of identities: what node proxies would take literally is refused.
+#[test]
+fn strict_refuses_what_a_node_proxy_takes_for_nobody() {
+    for (spec, code) in [
+        ("rules: [{from: [{source: {principals: ['*/ns/evil/*']}}]}]", Code::InnerWildcard),
+        ("rules: [{from: [{source: {principals: [a/ns/b/ns/c/sa/d]}}]}]", Code::PrincipalParts),
+        ("rules: [{from: [{source: {ipBlocks: ['::ffff:10.9.9.9']}}]}]", Code::MappedAddress),
+        ("selector: {}\nrules: [{}]", Code::SelectorEmpty),
+    ] {
+        let text = authorization(&format!("action: DENY\n{spec}"));
+        let refused = read(&text).into_objects(Semantics::Strict).expect_err(spec);
+        assert_eq!(refused.findings()[0].code, code, "{spec}");
+        let objects = read(&text).into_objects(Semantics::Istio).expect(spec);
+        assert!(NodePolicies::new(&objects, NodeSettings::default()).is_err(), "{spec}");
+        let istio = NodeSettings { semantics: Semantics::Istio, ..NodeSettings::default() };
+        assert!(NodePolicies::new(&objects, istio).is_ok(), "{spec}");
+    }
+}
+
+#[test]
+fn a_policy_cannot_take_the_name_of_a_converted_one() {
+    let text = peer("shop", "a", "{mtls: {mode: STRICT}}")
+        + "---\n"
+        + &authorization("rules: [{}]")
+            .replace("namespace: shop", "namespace: istio-system")
+            .replace("name: rule", "name: istio_converted_static_strict");
+    let objects = read(&text).into_objects(Semantics::Istio).expect("objects");
+    for semantics in BOTH {
+        let settings = NodeSettings { semantics, ..NodeSettings::default() };
+        let error = NodePolicies::new(&objects, settings).expect_err("two of one name");
+        assert_eq!(error.findings()[0].code, Code::Duplicate);
+    }
 }
 
 #[test]
@@ -252,11 +312,11 @@ fn selectors_attach_by_labels() {
         assert_eq!(policies.listed_by("shop", &labels("cart")), std::slice::from_ref(&name));
         assert!(policies.listed_by("shop", &labels("web")).is_empty());
         assert!(policies.listed_by("bank", &labels("cart")).is_empty());
-        // An empty selector attaches to nobody.
-        assert!(convert(semantics, &selects("{}")).listed_by("shop", &labels("cart")).is_empty());
         let root = selects("{app: cart}").replace("namespace: shop", "namespace: istio-system");
         assert_eq!(convert(semantics, &root).listed_by("bank", &labels("cart")).len(), 1);
     }
+    // An empty selector attaches to nobody.
+    assert!(convert(Semantics::Istio, &selects("{}")).listed_by("shop", &labels("cart")).is_empty());
     let none = BTreeMap::new();
     assert_eq!(convert(Semantics::Istio, &selects("{app: cart}")).listed_by("shop", &none), [name]);
     assert!(convert(Semantics::Strict, &selects("{app: cart}")).listed_by("shop", &none).is_empty());
@@ -382,11 +442,12 @@ fn istio_lists_a_derived_policy_that_it_never_makes() {
 #[test]
 fn selectors_in_the_root_namespace_select_nobody() {
     let text = peer("istio-system", "x", "{selector: {matchLabels: {app: cart}}, mtls: {mode: STRICT}}");
-    for semantics in BOTH {
-        let policies = convert(semantics, &text);
-        assert_eq!(verdicts(&policies, 80), (Allow, Allow));
-        assert_eq!(policies.mutual_tls("shop", &labels("cart")).mode, MutualTlsMode::Permissive);
-    }
+    let policies = convert(Semantics::Istio, &text);
+    assert_eq!(verdicts(&policies, 80), (Allow, Allow));
+    assert_eq!(policies.mutual_tls("shop", &labels("cart")).mode, MutualTlsMode::Permissive);
+    let objects = read(&text).into_objects(Semantics::Strict).expect("objects");
+    let error = NodePolicies::new(&objects, NodeSettings::default()).expect_err("refused");
+    assert_eq!(error.findings()[0].code, Code::RootSelector);
     // An empty one is for that namespace alone in Istio's reading.
     let text = peer("istio-system", "x", "{selector: {}, mtls: {mode: STRICT}}");
     let istio = convert(Semantics::Istio, &text);

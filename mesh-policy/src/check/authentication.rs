@@ -24,6 +24,13 @@ pub(super) fn check_peer(policy: &PeerAuthentication, report: &mut Report<'_>) {
     }
 }
 
+pub(super) fn check_root(policy: &PeerAuthentication, root_namespace: &str, report: &mut Report<'_>) {
+    let selects = policy.selector.as_ref().is_some_and(|selector| !selector.match_labels.is_empty());
+    if selects && policy.metadata.namespace == root_namespace {
+        report.add(Code::RootSelector, Path::Root.field("spec").field("selector"));
+    }
+}
+
 pub(super) fn check_request(policy: &RequestAuthentication, report: &mut Report<'_>) {
     let RequestAuthentication { metadata, selector, target_ref, target_refs, jwt_rules } = policy;
     target::check(metadata, selector.as_ref(), target_ref.as_ref(), target_refs, report);

@@ -1,14 +1,26 @@
 //! What nothing can act on in an AuthorizationPolicy.
 
-use super::{DRY_RUN, Key, target, value};
+use ipnet::IpNet;
+
+use super::{DRY_RUN, target, value};
 use crate::{
     Code,
     finding::{Path, Report},
     object::{Action, AuthorizationPolicy, Condition, Operation, Source},
+    waypoint::{Attribute, KeyError, Mesh, RequestPrincipal, has_inner_wildcard, text},
 };
 
 pub(super) fn check(policy: &AuthorizationPolicy, report: &mut Report<'_>) {
-    let AuthorizationPolicy { metadata, selector, target_ref, target_refs, action, provider, rules } = policy;
+    let AuthorizationPolicy {
+        metadata,
+        selector,
+        target_ref,
+        target_refs,
+        action,
+        provider,
+        rules,
+        is_everywhere: _,
+    } = policy;
     if let Some(text) = metadata.annotations.get(DRY_RUN).filter(|text| value::parse_bool(text).is_none()) {
         let metadata = Path::Root.field("metadata");
         report.value(Code::DryRunForm, metadata.field("annotations").field(DRY_RUN), text);
@@ -16,6 +28,10 @@ pub(super) fn check(policy: &AuthorizationPolicy, report: &mut Report<'_>) {
     target::check(metadata, selector.as_ref(), target_ref.as_ref(), target_refs, report);
 
     let spec = Path::Root.field("spec");
+    let has_targets = policy.targets().next().is_some();
+    if selector.as_ref().is_some_and(|selector| selector.match_labels.is_empty()) && !has_targets {
+        report.add(Code::SelectorEmpty, spec.field("selector"));
+    }
     let provider_path = spec.field("provider");
     match (action, provider) {
         (Action::Custom, None) => report.add(Code::CustomWithoutProvider, spec),
@@ -66,13 +82,12 @@ fn check_source(source: &Source, custom: bool, path: Path<'_>, report: &mut Repo
     if accounts && others.iter().any(|values| !values.is_empty()) {
         report.add(Code::ServiceAccountsMixed, path);
     }
-    for (name, values, kind) in source.fields() {
+    for (name, values, attribute) in source.fields() {
         let path = path.field(name);
-        let late = matches!(kind, Kind::Identity | Kind::Account | Kind::TrustDomain | Kind::Token);
-        if custom && late && !values.is_empty() {
+        if custom && attribute.is_about_identity() && !values.is_empty() {
             report.add(Code::CustomAttribute, path);
         }
-        check_values(values, kind, path, report);
+        check_values(values, Some(&attribute), path, report);
     }
 }
 
@@ -80,29 +95,43 @@ fn check_operation(operation: &Operation, path: Path<'_>, report: &mut Report<'_
     if *operation == Operation::default() {
         report.add(Code::EmptyOperation, path);
     }
-    for (name, values, kind) in operation.fields() {
-        check_values(values, kind, path.field(name), report);
+    for (name, values, attribute) in operation.fields() {
+        check_values(values, Some(&attribute), path.field(name), report);
     }
 }
 
 fn check_condition(condition: &Condition, custom: bool, path: Path<'_>, report: &mut Report<'_>) {
-    let kind = match Key::parse(&condition.key) {
-        None => {
-            report.value_with(Code::UnknownKey, path.field("key"), &condition.key, nearest(&condition.key));
-            Kind::Text
+    let attribute = match Attribute::parse(&condition.key) {
+        Ok(attribute) => Some(attribute),
+        Err(KeyError::Brackets) => {
+            report.value(Code::KeyBrackets, path.field("key"), &condition.key);
+            None
         }
-        Some(key) => {
-            if custom && !key.is_early() {
-                report.value(Code::CustomAttribute, path.field("key"), &condition.key);
-            }
-            Kind::of(key)
+        Err(KeyError::Unknown) => {
+            report.value_with(Code::UnknownKey, path.field("key"), &condition.key, nearest(&condition.key));
+            None
         }
     };
+    if matches!(&attribute, Some(Attribute::Header(header)) if !header.is_possible()) {
+        report.value(Code::HeaderName, path.field("key"), &condition.key);
+    }
+    if custom && attribute.as_ref().is_some_and(Attribute::is_about_identity) {
+        report.value(Code::CustomAttribute, path.field("key"), &condition.key);
+    }
     if condition.values.is_empty() && condition.not_values.is_empty() {
         report.add(Code::WithoutValues, path);
     }
-    check_values(&condition.values, kind, path.field("values"), report);
-    check_values(&condition.not_values, kind, path.field("notValues"), report);
+    check_values(&condition.values, attribute.as_ref(), path.field("values"), report);
+    check_values(&condition.not_values, attribute.as_ref(), path.field("notValues"), report);
+}
+
+/// Whether the provider that a policy asks is one of the mesh.
+pub(super) fn check_provider(policy: &AuthorizationPolicy, mesh: &Mesh, report: &mut Report<'_>) {
+    let provider = policy.provider.as_ref().filter(|_| policy.action == Action::Custom);
+    if let Some(provider) = provider.filter(|provider| !mesh.providers.contains_key(&provider.name)) {
+        let path = Path::Root.field("spec");
+        report.value(Code::ProviderUnknown, path.field("provider").field("name"), &provider.name);
+    }
 }
 
 /// The key that was likely meant.
@@ -120,95 +149,86 @@ fn nearest(key: &str) -> String {
     }
 }
 
-fn check_values(values: &[String], kind: Kind, path: Path<'_>, report: &mut Report<'_>) {
-    if kind == Kind::Account && values.len() > MOST_ACCOUNTS {
+fn check_values(
+    values: &[String],
+    attribute: Option<&Attribute>,
+    path: Path<'_>,
+    report: &mut Report<'_>,
+) {
+    if attribute == Some(&Attribute::ServiceAccount) && values.len() > MOST_ACCOUNTS {
         report.add_with(Code::TooMany, path, format!("list at most {MOST_ACCOUNTS} service accounts"));
     }
     for (index, text) in values.iter().enumerate() {
         let path = path.index(index);
         if text.is_empty() {
             report.add(Code::EmptyValue, path);
-            continue;
-        }
-        let (valid, code) = match kind {
-            Kind::Account => (value::is_service_account(text), Code::ServiceAccountForm),
-            Kind::Address => (value::is_address(text), Code::BadAddress),
-            Kind::Path => (!value::is_template(text) || value::is_valid_template(text), Code::BadTemplate),
-            Kind::Port => (value::is_port(text), Code::BadPort),
-            Kind::TrustDomain => (!text.contains('/'), Code::TrustDomainForm),
-            Kind::Identity | Kind::Text | Kind::Token => continue,
-        };
-        if !valid {
+        } else if let Some(code) = attribute.and_then(|attribute| problem(attribute, text)) {
             report.value(code, path, text);
         }
     }
 }
 
-/// What the values of a field are.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
-    Account,
-    Address,
-    Identity,
-    Path,
-    Port,
-    Text,
-    Token,
-    TrustDomain,
-}
-
-impl Kind {
-    fn of(key: Key<'_>) -> Self {
-        match key {
-            Key::DestinationIp | Key::RemoteIp | Key::SourceIp => Self::Address,
-            Key::DestinationPort => Self::Port,
-            Key::SourceServiceAccount => Self::Account,
-            Key::SourceTrustDomain => Self::TrustDomain,
-            Key::Audiences
-            | Key::Claim(_)
-            | Key::Experimental
-            | Key::Header(_)
-            | Key::Presenter
-            | Key::RequestPrincipal
-            | Key::ServerName
-            | Key::SourceNamespace
-            | Key::SourcePrincipal => Self::Text,
+/// What keeps a value from meaning what it seems to.
+fn problem(attribute: &Attribute, text: &str) -> Option<Code> {
+    let wildcard = |code: Code| has_inner_wildcard(text).then_some(code);
+    match attribute {
+        Attribute::DestinationIp | Attribute::RemoteIp | Attribute::SourceIp => match text::range(text) {
+            None => Some(Code::BadAddress),
+            Some(IpNet::V6(range)) if range.addr().to_ipv4_mapped().is_some() => Some(Code::MappedAddress),
+            Some(_) => None,
+        },
+        Attribute::DestinationPort => text::port(text).is_none().then_some(Code::BadPort),
+        Attribute::Host | Attribute::Sni => wildcard(Code::InnerWildcard),
+        Attribute::Path => text::path_match(text).is_none().then_some(Code::BadTemplate),
+        Attribute::Principal if text::has_more_parts(text) => Some(Code::PrincipalParts),
+        Attribute::Principal => wildcard(Code::InnerWildcard),
+        Attribute::RequestPrincipal => {
+            RequestPrincipal::new(text).is_trap().then_some(Code::RequestPrincipalForm)
         }
+        Attribute::ServiceAccount => (!value::is_service_account(text)).then_some(Code::ServiceAccountForm),
+        Attribute::TrustDomain => text.contains('/').then_some(Code::TrustDomainForm),
+        Attribute::Audience
+        | Attribute::Claim(_)
+        | Attribute::Header(_)
+        | Attribute::Metadata { .. }
+        | Attribute::Method
+        | Attribute::Namespace
+        | Attribute::Presenter => None,
     }
 }
 
 impl Source {
-    fn fields(&self) -> [(&'static str, &[String], Kind); 14] {
+    fn fields(&self) -> [(&'static str, &[String], Attribute); 14] {
         [
-            ("principals", &self.principals, Kind::Identity),
-            ("notPrincipals", &self.not_principals, Kind::Identity),
-            ("requestPrincipals", &self.request_principals, Kind::Token),
-            ("notRequestPrincipals", &self.not_request_principals, Kind::Token),
-            ("namespaces", &self.namespaces, Kind::Identity),
-            ("notNamespaces", &self.not_namespaces, Kind::Identity),
-            ("serviceAccounts", &self.service_accounts, Kind::Account),
-            ("notServiceAccounts", &self.not_service_accounts, Kind::Account),
-            ("trustDomains", &self.trust_domains, Kind::TrustDomain),
-            ("notTrustDomains", &self.not_trust_domains, Kind::TrustDomain),
-            ("ipBlocks", &self.ip_blocks, Kind::Address),
-            ("notIpBlocks", &self.not_ip_blocks, Kind::Address),
-            ("remoteIpBlocks", &self.remote_ip_blocks, Kind::Address),
-            ("notRemoteIpBlocks", &self.not_remote_ip_blocks, Kind::Address),
+            ("principals", &self.principals, Attribute::Principal),
+            ("notPrincipals", &self.not_principals, Attribute::Principal),
+            ("requestPrincipals", &self.request_principals, Attribute::RequestPrincipal),
+            ("notRequestPrincipals", &self.not_request_principals, Attribute::RequestPrincipal),
+            ("namespaces", &self.namespaces, Attribute::Namespace),
+            ("notNamespaces", &self.not_namespaces, Attribute::Namespace),
+            ("serviceAccounts", &self.service_accounts, Attribute::ServiceAccount),
+            ("notServiceAccounts", &self.not_service_accounts, Attribute::ServiceAccount),
+            ("trustDomains", &self.trust_domains, Attribute::TrustDomain),
+            ("notTrustDomains", &self.not_trust_domains, Attribute::TrustDomain),
+            ("ipBlocks", &self.ip_blocks, Attribute::SourceIp),
+            ("notIpBlocks", &self.not_ip_blocks, Attribute::SourceIp),
+            ("remoteIpBlocks", &self.remote_ip_blocks, Attribute::RemoteIp),
+            ("notRemoteIpBlocks", &self.not_remote_ip_blocks, Attribute::RemoteIp),
         ]
     }
 }
 
 impl Operation {
-    fn fields(&self) -> [(&'static str, &[String], Kind); 8] {
+    fn fields(&self) -> [(&'static str, &[String], Attribute); 8] {
         [
-            ("hosts", &self.hosts, Kind::Text),
-            ("notHosts", &self.not_hosts, Kind::Text),
-            ("ports", &self.ports, Kind::Port),
-            ("notPorts", &self.not_ports, Kind::Port),
-            ("methods", &self.methods, Kind::Text),
-            ("notMethods", &self.not_methods, Kind::Text),
-            ("paths", &self.paths, Kind::Path),
-            ("notPaths", &self.not_paths, Kind::Path),
+            ("hosts", &self.hosts, Attribute::Host),
+            ("notHosts", &self.not_hosts, Attribute::Host),
+            ("ports", &self.ports, Attribute::DestinationPort),
+            ("notPorts", &self.not_ports, Attribute::DestinationPort),
+            ("methods", &self.methods, Attribute::Method),
+            ("notMethods", &self.not_methods, Attribute::Method),
+            ("paths", &self.paths, Attribute::Path),
+            ("notPaths", &self.not_paths, Attribute::Path),
         ]
     }
 }

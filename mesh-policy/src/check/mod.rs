@@ -5,18 +5,14 @@
 
 mod authentication;
 mod authorization_policy;
-pub(crate) mod key;
 mod target;
 mod value;
-
-use key::Key;
-#[cfg(feature = "crd")]
-pub(crate) use value::is_port;
 
 use crate::{
     Finding,
     finding::{ObjectRef, Report},
     object::{AuthorizationPolicy, PeerAuthentication, RequestAuthentication},
+    waypoint::Mesh,
 };
 
 impl AuthorizationPolicy {
@@ -29,6 +25,17 @@ impl AuthorizationPolicy {
         collect(&ObjectRef::new(Self::KIND, &self.metadata), |report| {
             authorization_policy::check(self, report)
         })
+    }
+
+    /// What nothing can act on in a mesh: its [`refusals`](Self::refusals), a provider that the mesh does not have,
+    /// and a target that policies have only in the root namespace.
+    pub fn refusals_in(&self, mesh: &Mesh) -> Vec<Finding> {
+        let mut findings = self.refusals();
+        collect_into(&ObjectRef::new(Self::KIND, &self.metadata), &mut findings, |report| {
+            authorization_policy::check_provider(self, mesh, report);
+            target::check_classes(&self.metadata, self.target_ref.as_ref(), &self.target_refs, mesh, report);
+        });
+        findings
     }
 
     /// Whether the policy is in dry run: evaluated and reported, never enforced.
@@ -47,6 +54,15 @@ impl PeerAuthentication {
             authentication::check_peer(self, report)
         })
     }
+
+    /// What nothing can act on in a mesh: its [`refusals`](Self::refusals), and a selector in the root namespace.
+    pub fn refusals_in(&self, mesh: &Mesh) -> Vec<Finding> {
+        let mut findings = self.refusals();
+        collect_into(&ObjectRef::new(Self::KIND, &self.metadata), &mut findings, |report| {
+            authentication::check_root(self, &mesh.root_namespace, report);
+        });
+        findings
+    }
 }
 
 impl RequestAuthentication {
@@ -59,13 +75,26 @@ impl RequestAuthentication {
             authentication::check_request(self, report)
         })
     }
+
+    /// What nothing can act on in a mesh, as for [`AuthorizationPolicy::refusals_in`].
+    pub fn refusals_in(&self, mesh: &Mesh) -> Vec<Finding> {
+        let mut findings = self.refusals();
+        collect_into(&ObjectRef::new(Self::KIND, &self.metadata), &mut findings, |report| {
+            target::check_classes(&self.metadata, self.target_ref.as_ref(), &self.target_refs, mesh, report);
+        });
+        findings
+    }
 }
 
 fn collect(object: &ObjectRef, check: impl FnOnce(&mut Report<'_>)) -> Vec<Finding> {
     let mut findings = Vec::new();
-    check(&mut Report::new(object, &mut findings));
+    collect_into(object, &mut findings, check);
     findings
 }
 
+fn collect_into(object: &ObjectRef, findings: &mut Vec<Finding>, check: impl FnOnce(&mut Report<'_>)) {
+    check(&mut Report::new(object, findings));
+}
+
 /// The annotation that puts a policy into dry run.
-const DRY_RUN: &str = "istio.io/dry-run";
+pub(crate) const DRY_RUN: &str = "istio.io/dry-run";

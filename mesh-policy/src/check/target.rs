@@ -4,6 +4,7 @@ use crate::{
     Code,
     finding::{Path, Report},
     object::{Metadata, Selector, TargetRef},
+    waypoint::{Mesh, WAYPOINT_CLASS},
 };
 
 pub(super) fn check(
@@ -33,6 +34,28 @@ pub(super) fn check(
     }
 }
 
+/// Policies for all waypoints are looked at in the root namespace only.
+pub(super) fn check_classes(
+    metadata: &Metadata,
+    target_ref: Option<&TargetRef>,
+    target_refs: &[TargetRef],
+    mesh: &Mesh,
+    report: &mut Report<'_>,
+) {
+    if metadata.namespace == mesh.root_namespace {
+        return;
+    }
+    let is_class = |target: &TargetRef| target.kind == "GatewayClass" && target.name == WAYPOINT_CLASS;
+    let spec = Path::Root.field("spec");
+    if let Some(target) = target_ref.filter(|target| is_class(target)) {
+        report.value(Code::TargetClass, spec.field("targetRef"), &target.name);
+    }
+    let list = spec.field("targetRefs");
+    for (index, target) in target_refs.iter().enumerate().filter(|(_, target)| is_class(target)) {
+        report.value(Code::TargetClass, list.index(index), &target.name);
+    }
+}
+
 pub(super) fn check_selector(selector: &Selector, report: &mut Report<'_>) {
     let spec = Path::Root.field("spec");
     let selector_path = spec.field("selector");
@@ -54,6 +77,8 @@ fn check_target(metadata: &Metadata, target: &TargetRef, path: Path<'_>, report:
     if !known || target.name.is_empty() {
         let value = format!("{}/{} {}", target.group, target.kind, target.name);
         report.value(Code::TargetForm, path, &value);
+    } else if target.kind == "GatewayClass" && target.name != WAYPOINT_CLASS {
+        report.value(Code::TargetClass, path, &target.name);
     }
     if !target.namespace.is_empty() && target.namespace != metadata.namespace {
         report.value(Code::TargetNamespace, path.field("namespace"), &target.namespace);

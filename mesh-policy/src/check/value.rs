@@ -1,18 +1,5 @@
 //! Whether a value can mean anything.
 
-use std::net::IpAddr;
-
-use ipnet::IpNet;
-
-pub(super) fn is_address(text: &str) -> bool {
-    text.parse::<IpAddr>().is_ok() || text.parse::<IpNet>().is_ok()
-}
-
-pub(crate) fn is_port(text: &str) -> bool {
-    // Rust reads a sign, Kubernetes does not.
-    !text.starts_with('+') && text.parse::<u16>().is_ok()
-}
-
 /// As Go reads it, since an annotation says what Istio's controller makes of it.
 pub(super) fn parse_bool(text: &str) -> Option<bool> {
     match text {
@@ -36,42 +23,9 @@ pub(super) fn is_dns_label(text: &str) -> bool {
         && !text.ends_with('-')
 }
 
-/// Whether a path is compared as a template rather than as a text.
-pub(super) fn is_template(path: &str) -> bool {
-    path.contains("{*}") || path.contains("{**}")
-}
-
-pub(super) fn is_valid_template(path: &str) -> bool {
-    let mut rest_taken = false;
-    path.trim_matches('/').split('/').all(|segment| match segment {
-        "{*}" => !rest_taken,
-        "{**}" => !std::mem::replace(&mut rest_taken, true),
-        _ => !segment.is_empty() && segment.bytes().all(is_literal),
-    })
-}
-
-fn is_literal(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"-._~%!$&'()+,;:@=".contains(&byte)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    // policy#74
-    #[test]
-    fn templates_are_whole_segments_and_end_with_the_rest() {
-        for path in
-            ["/foo/{*}", "/foo/{**}/", "/foo/{*}/bar/{**}", "/{**}/end", "/{*}", "{**}", "/a/{*}/b/{**}/c"]
-        {
-            assert!(is_template(path) && is_valid_template(path), "{path}");
-        }
-        for path in
-            ["/{**}/a/{*}", "/foo/{*}.txt", "/*/x/{*}", "/{**}/{**}", "/a//{*}", "/{x}/{*}", "/a b/{*}"]
-        {
-            assert!(is_template(path) && !is_valid_template(path), "{path}");
-        }
-    }
 
     #[test]
     fn service_accounts_have_one_or_two_parts() {
@@ -86,33 +40,6 @@ mod tests {
             ("a*", false),
         ] {
             assert_eq!(is_service_account(text), valid, "{text}");
-        }
-    }
-
-    // policy#38
-    #[test]
-    fn ports_and_addresses_are_exact() {
-        for (text, valid) in [
-            ("80", true),
-            ("0", true),
-            ("65535", true),
-            ("65616", false),
-            ("+80", false),
-            ("http", false),
-            ("", false),
-            (" 80", false),
-        ] {
-            assert_eq!(is_port(text), valid, "{text}");
-        }
-        for (text, valid) in [
-            ("192.0.2.1", true),
-            ("192.0.2.1/8", true),
-            ("2001:db8::/32", true),
-            ("192.0.2", false),
-            ("192.0.2.0/33", false),
-            ("*", false),
-        ] {
-            assert_eq!(is_address(text), valid, "{text}");
         }
     }
 }

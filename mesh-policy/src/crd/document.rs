@@ -21,33 +21,38 @@ pub(super) fn documents(text: &str) -> Vec<Document> {
 fn json(text: &str) -> Option<Vec<Document>> {
     let mut values = serde_json::Deserializer::from_str(text).into_iter::<Value>();
     let mut documents = Vec::new();
-    let mut start = 0;
+    // Counted on from the last value: there may be many.
+    let (mut start, mut line) = (0, 1);
     while let Some(value) = values.next() {
         let content = value.ok()?;
-        documents.push(Document { line: line_of(text, start), content: Ok(content) });
-        start = values.byte_offset();
+        let end = values.byte_offset();
+        let read = text.get(start..end).unwrap_or_default();
+        let (space, own) = read.split_at(read.len() - read.trim_start().len());
+        line += lines_in(space);
+        documents.push(Document { line, content: Ok(content) });
+        line += lines_in(own);
+        start = end;
     }
     Some(documents)
 }
 
-/// The line of the first character from there on that is not space.
-fn line_of(text: &str, offset: usize) -> usize {
-    let rest = text.get(offset..).unwrap_or_default();
-    let start = text.len() - rest.trim_start().len();
-    text.get(..start).unwrap_or_default().matches('\n').count() + 1
+fn lines_in(text: &str) -> usize {
+    text.bytes().filter(|byte| *byte == b'\n').count()
 }
 
-/// Cuts at the marks between documents, which YAML allows nowhere else (YAML 1.2 §9.1.2), so that a document
-/// that cannot be read does not hide those behind it.
+/// Cuts at the marks between documents and at their end, which YAML allows nowhere else (YAML 1.2 §9.1.2), so that a
+/// document that cannot be read does not hide those behind it.
 fn yaml(text: &str) -> Vec<Document> {
     let mut documents = Vec::new();
     let mut part = Part { line: 1, text: String::new() };
     for (index, line) in text.lines().enumerate() {
-        if is_mark(line) {
-            let directives = part.is_directives();
-            if !directives {
-                documents.extend(part.take(index + 1).read());
-            }
+        if is_mark(line, "...") {
+            // What follows needs no mark of its own.
+            documents.extend(part.take(index + 2).read());
+            continue;
+        }
+        if is_mark(line, "---") && !part.is_directives() {
+            documents.extend(part.take(index + 1).read());
         }
         part.text.push_str(line);
         part.text.push('\n');
@@ -56,8 +61,8 @@ fn yaml(text: &str) -> Vec<Document> {
     documents
 }
 
-fn is_mark(line: &str) -> bool {
-    line.strip_prefix("---").is_some_and(|rest| rest.is_empty() || rest.starts_with([' ', '\t', '\r']))
+fn is_mark(line: &str, mark: &str) -> bool {
+    line.strip_prefix(mark).is_some_and(|rest| rest.is_empty() || rest.starts_with([' ', '\t', '\r']))
 }
 
 struct Part {
@@ -118,6 +123,7 @@ mod tests {
         assert_eq!(lines("a: 1\n---\nb: 2\n"), [(1, true), (2, true)]);
         assert_eq!(lines("---\n# c\na: 1\n--- {b: 2}\n...\n"), [(1, true), (4, true)]);
         assert_eq!(lines("%YAML 1.2\n---\na: 1\n"), [(1, true)]);
+        assert_eq!(lines("a: 1\n...\nb: 2\n...\n---\nc: 3\n"), [(1, true), (3, true), (5, true)]);
         assert_eq!(lines("text: |\n  --- not a mark\n  ---\nb: 1\n"), [(1, true)]);
     }
 
@@ -132,6 +138,12 @@ mod tests {
         assert_eq!(lines("{\n\t\"a\": 1\n}\n\n{\"b\": 2}"), [(1, true), (5, true)]);
         assert_eq!(lines("{a: 1}\n---\n{b: 2}\n"), [(1, true), (2, true)]);
         assert_eq!(lines("{\"a\": 1, \"a\": 2}"), [(1, false)]);
+    }
+
+    #[test]
+    fn many_values_are_read_in_one_pass() {
+        let documents = documents(&"{}\n".repeat(400_000));
+        assert_eq!(documents.last().map(|document| document.line), Some(400_000));
     }
 
     #[test]

@@ -54,7 +54,7 @@ pub(super) fn authorization_policy(
         fields.get("targetRef").and_then(|value| target(value, path.field("targetRef"), report));
     policy.target_refs = fields.each("targetRefs", report, target);
     if let Some(text) = fields.string("action", report) {
-        match ACTIONS.into_iter().find(|action| action.to_string() == text) {
+        match action(&text) {
             Some(action) => policy.action = action,
             None => {
                 let instead = "write ALLOW, DENY, AUDIT or CUSTOM".into();
@@ -67,6 +67,11 @@ pub(super) fn authorization_policy(
     policy.rules = fields.each("rules", report, rule);
     fields.close(report);
     policy
+}
+
+/// The action of that name.
+pub(super) fn action(text: &str) -> Option<Action> {
+    ACTIONS.into_iter().find(|action| action.to_string() == text)
 }
 
 pub(super) fn peer_authentication(

@@ -1,6 +1,6 @@
 //! What a text holds, and what becomes of it.
 
-use std::{collections::BTreeSet, fmt};
+use std::collections::BTreeSet;
 
 use serde_yaml_ng::Value;
 
@@ -9,7 +9,7 @@ use crate::{
     Code, Finding, Level, ObjectRef, Place, Semantics,
     finding::{Path, Report},
     object::{
-        Action, AuthorizationPolicy, Metadata, MutualTlsMode, PeerAuthentication, PolicyObject,
+        Action, AuthorizationPolicy, Metadata, MutualTlsMode, ObjectError, PeerAuthentication, PolicyObject,
         PolicyObjects, RequestAuthentication, Rule,
     },
 };
@@ -75,27 +75,36 @@ impl Reading {
     ///
     /// If any object cannot be read; with [`Semantics::Strict`] also if Istio would refuse, widen or drop any part
     /// of one. Keep the last good set.
-    pub fn into_objects(self, semantics: Semantics) -> Result<PolicyObjects, ReadError> {
+    pub fn into_objects(self, semantics: Semantics) -> Result<PolicyObjects, ObjectError> {
         let objects = self.duplicates();
         let findings = self.findings().chain(&objects).filter(|finding| is_fatal(finding, semantics));
         let findings: Vec<_> = findings.cloned().collect();
-        if !findings.is_empty() {
-            return Err(ReadError { findings });
+        match ObjectError::new(findings) {
+            Some(error) => Err(error),
+            None => Ok(self.entries.into_iter().map(|entry| entry.object).collect()),
         }
-        Ok(self.entries.into_iter().map(|entry| entry.object).collect())
+    }
+
+    /// The objects that can be read, whatever else is wrong with them. For tools that look at what there is: what
+    /// cannot be read is left out, so others may admit more than all would.
+    pub fn readable(&self) -> PolicyObjects {
+        let is_readable =
+            |entry: &&Entry| entry.findings.iter().all(|finding| finding.level < Level::Unreadable);
+        self.entries.iter().filter(is_readable).map(|entry| entry.object.clone()).collect()
     }
 
     /// All objects, with one that fails closed in the place of each that
     /// [`into_objects`](Self::into_objects) fails for: an ALLOW that matches nothing, a DENY that matches
-    /// everything in its scope (for a CUSTOM too), a PeerAuthentication that asks for mutual TLS. A broken AUDIT
-    /// is dropped. Where the selector or the targets cannot be read, the scope is the namespace, or the mesh in
-    /// the root namespace.
+    /// everything in its scope (for a CUSTOM and an unknown action too), a PeerAuthentication that asks for mutual
+    /// TLS. A broken AUDIT is dropped. Where the selector cannot be read, the scope is the namespace, or the mesh in
+    /// the root namespace; where the targets cannot, or a field that may have been either,
+    /// [all of it](AuthorizationPolicy::is_everywhere), waypoints included.
     ///
     /// # Errors
     ///
     /// If something cannot be told to be an object of a kind and name, if two objects have one name, or if a
     /// RequestAuthentication is broken: nothing stands for it.
-    pub fn fail_closed(self, semantics: Semantics) -> Result<PolicyObjects, ReadError> {
+    pub fn fail_closed(self, semantics: Semantics) -> Result<PolicyObjects, ObjectError> {
         let mut findings: Vec<_> =
             self.stray.iter().filter(|finding| is_fatal(finding, semantics)).cloned().collect();
         findings.extend(self.duplicates());
@@ -107,15 +116,13 @@ impl Reading {
             }
             match entry.object {
                 PolicyObject::Authorization(policy) => {
-                    // An action that cannot be read may have been a DENY.
-                    let unknown = entry.findings.iter().any(|finding| finding.path == "spec.action");
-                    objects.authorization.extend(closed(policy, &entry.findings, unknown));
+                    objects.authorization.extend(closed(policy, &entry.findings, entry.says_action));
                 }
                 PolicyObject::Peer(policy) => objects.peer.push(closed_peer(policy, &entry.findings)),
                 PolicyObject::Request(_) => findings.extend(entry.findings),
             }
         }
-        if findings.is_empty() { Ok(objects) } else { Err(ReadError { findings }) }
+        ObjectError::new(findings).map_or(Ok(objects), Err)
     }
 
     /// A finding for each object whose kind and name another has.
@@ -159,13 +166,26 @@ impl Reading {
         }
         let version = text("apiVersion");
         let group = version.map_or("", |version| version.split_once('/').map_or("", |(group, _)| group));
-        let ours = group == GROUP || (version.is_none() && !kind_of_list.is_empty());
         let known = [AuthorizationPolicy::KIND, PeerAuthentication::KIND, RequestAuthentication::KIND]
             .contains(&kind);
-        if !known || !(ours || version.is_none()) {
-            return self.pass_over(value, kind);
+        match known {
+            false if group == GROUP => self.refuse_kind(value, kind, place),
+            false => self.pass_over(value, kind),
+            true if group == FOREIGN_GROUP => self.pass_over(value, kind),
+            // In a list, an item need not say it.
+            true => {
+                let version = version.or((!kind_of_list.is_empty()).then_some(VERSIONS[0]));
+                self.read_policy(value, kind, version, place);
+            }
         }
-        self.read_policy(value, kind, version.filter(|_| ours), place, !kind_of_list.is_empty());
+    }
+
+    /// A kind that is mis-spelled would be passed over, and what it restricts with it.
+    fn refuse_kind(&mut self, value: &Value, kind: &str, place: Place) {
+        self.pass_over(value, kind);
+        let Some(object) = self.others.pop() else { return };
+        Report::new(&object, &mut self.stray).value(Code::UnknownKind, Path::Root.field("kind"), kind);
+        self.stray.last_mut().into_iter().for_each(|finding| finding.place = Some(place));
     }
 
     fn pass_over(&mut self, value: &Value, kind: &str) {
@@ -174,7 +194,7 @@ impl Reading {
         self.others.push(ObjectRef { kind: kind.to_owned().into(), namespace, name });
     }
 
-    fn read_policy(&mut self, value: &Value, kind: &str, version: Option<&str>, place: Place, in_list: bool) {
+    fn read_policy(&mut self, value: &Value, kind: &str, version: Option<&str>, place: Place) {
         let mut findings = Vec::new();
         let kind = match kind {
             AuthorizationPolicy::KIND => AuthorizationPolicy::KIND,
@@ -199,14 +219,16 @@ impl Reading {
             Some(version) if !VERSIONS.contains(&version) => {
                 report.value(Code::ApiVersion, Path::Root.field("apiVersion"), version);
             }
-            None if !in_list => report.add(Code::ApiVersion, Path::Root.field("apiVersion")),
-            _ => {}
+            Some(_) => {}
+            None => report.add(Code::ApiVersion, Path::Root.field("apiVersion")),
         }
         let nameless = metadata.name.is_empty();
         reference = ObjectRef::new(kind, &metadata);
         first.iter_mut().for_each(|finding| finding.object = reference.clone());
         let report = &mut Report::new(&reference, &mut findings);
         let spec = fields.get("spec");
+        let action = spec.and_then(|spec| spec.get("action")).and_then(Value::as_str);
+        let says_action = action.is_some_and(|action| kind::action(action).is_some());
         let object = match kind {
             AuthorizationPolicy::KIND => {
                 PolicyObject::Authorization(kind::authorization_policy(metadata, spec, report))
@@ -225,7 +247,7 @@ impl Reading {
         if nameless {
             self.stray.extend(first);
         } else {
-            self.entries.push(Entry { object, place, findings: first });
+            self.entries.push(Entry { object, place, findings: first, says_action });
         }
     }
 }
@@ -239,30 +261,46 @@ fn is_fatal(finding: &Finding, semantics: Semantics) -> bool {
 }
 
 /// What stands for an AuthorizationPolicy that cannot be used.
-fn closed(policy: AuthorizationPolicy, findings: &[Finding], unknown: bool) -> Option<AuthorizationPolicy> {
+fn closed(policy: AuthorizationPolicy, findings: &[Finding], says_action: bool) -> Option<AuthorizationPolicy> {
     let broken = |field: &str| findings.iter().any(|finding| finding.path.starts_with(field));
+    let any = |code: Code| findings.iter().any(|finding| finding.code == code);
+    // Any field may have been in what could not be read, and what is not known may be one that is mis-spelled.
+    let lost = findings.iter().any(|finding| {
+        finding.path == "spec" && finding.code == Code::WrongType
+            || finding.code == Code::UnknownField && !finding.path.trim_start_matches("spec.").contains(['.', '['])
+    });
+    let unknown = !says_action && (lost || broken("spec.action"));
     let (action, rules) = match policy.action {
+        // It may have been a DENY.
         _ if unknown => (Action::Deny, vec![Rule::default()]),
         Action::Allow => (Action::Allow, Vec::new()),
         Action::Audit => return None,
         Action::Custom | Action::Deny => (Action::Deny, vec![Rule::default()]),
     };
-    let (selector, target_ref, target_refs) = match () {
-        // Nothing is left that tells which was meant.
-        () if broken("spec.selector")
-            || broken("spec.targetRef")
-            || findings.iter().any(|f| f.code == Code::SeveralTargets) =>
-        {
-            (None, None, Vec::new())
+    let is_everywhere = lost || broken("spec.targetRef") || any(Code::SeveralTargets);
+    let (selector, target_ref, target_refs) = match is_everywhere {
+        true => (None, None, Vec::new()),
+        false => {
+            let selector = policy.selector.filter(|_| !broken("spec.selector"));
+            (selector, policy.target_ref, policy.target_refs)
         }
-        () => (policy.selector, policy.target_ref, policy.target_refs),
     };
     let mut metadata = policy.metadata;
     if broken("metadata") {
         // Whether it is in dry run cannot be told.
         metadata.annotations.clear();
     }
-    Some(AuthorizationPolicy { metadata, selector, target_ref, target_refs, action, provider: None, rules })
+    let provider = None;
+    Some(AuthorizationPolicy {
+        metadata,
+        selector,
+        target_ref,
+        target_refs,
+        action,
+        provider,
+        rules,
+        is_everywhere,
+    })
 }
 
 fn closed_peer(policy: PeerAuthentication, findings: &[Finding]) -> PeerAuthentication {
@@ -280,36 +318,13 @@ struct Entry {
     object: PolicyObject,
     place: Place,
     findings: Vec<Finding>,
-}
-
-/// Why the objects of a text cannot be used.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ReadError {
-    findings: Vec<Finding>,
-}
-
-impl ReadError {
-    /// Everything that stands in the way; never empty.
-    pub fn findings(&self) -> &[Finding] {
-        &self.findings
-    }
-}
-
-impl std::error::Error for ReadError {}
-
-impl fmt::Display for ReadError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if let Some(first) = self.findings.first() {
-            write!(f, "{first}")?;
-        }
-        match self.findings.len() {
-            0 | 1 => Ok(()),
-            several => write!(f, " (and {} more)", several - 1),
-        }
-    }
+    /// Whether it has an action that can be read.
+    says_action: bool,
 }
 
 const GROUP: &str = "security.istio.io";
+/// Has an AuthorizationPolicy of its own.
+const FOREIGN_GROUP: &str = "policy.linkerd.io";
 const VERSIONS: [&str; 2] = ["security.istio.io/v1", "security.istio.io/v1beta1"];
 
 /// More than a cluster's policies take; reading stays within seconds.

@@ -48,7 +48,8 @@ impl Serialize for AuthorizationPolicy {
             #[serde(skip_serializing_if = "<[_]>::is_empty")]
             rules: &'a [Rule],
         }
-        let Self { metadata, selector, target_ref, target_refs, action, provider, rules } = self;
+        // What stands in for another object is not written as what it is: no field of Kubernetes says it.
+        let Self { metadata, selector, target_ref, target_refs, action, provider, rules, is_everywhere: _ } = self;
         let (selector, target_ref, provider) = (selector.as_ref(), target_ref.as_ref(), provider.as_ref());
         let spec = Spec { selector, target_ref, target_refs, action: *action, provider, rules };
         envelope(serializer, Self::KIND, metadata, &spec)

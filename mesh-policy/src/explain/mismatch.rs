@@ -50,6 +50,7 @@ impl<'a> Mismatch<'a> {
 
 /// What a field of a match is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "crd", derive(serde::Serialize), serde(rename_all = "camelCase"))]
 #[non_exhaustive]
 pub enum Field {
     /// The destination address.

@@ -2,8 +2,12 @@
 
 mod display;
 mod mismatch;
+#[cfg(feature = "crd")]
+mod serialize;
 
 pub(crate) use mismatch::alternatives;
+#[cfg(feature = "crd")]
+pub(crate) use serialize::decision;
 pub use mismatch::{Actual, Expected, Field, MatchMiss, Mismatch};
 
 use std::cmp::Reverse;
@@ -34,7 +38,8 @@ impl PolicySet {
 /// A decision, and how each policy that was considered fared.
 ///
 /// `Display` is for people: the reason, and beneath it the rule that decided or the ALLOW policies that came
-/// nearest.
+/// nearest. With the feature `crd`, `Serialize` is for machines: `verdict`, `reason`, `dryRunDenials`, and in `policies`
+/// how each rule of each policy fared.
 #[derive(Clone, Debug)]
 pub struct Explanation<'a> {
     decision: Decision<'a>,

@@ -90,6 +90,8 @@ codes! {
     Duplicate = "duplicate", Unreadable, "another object has this kind and name, and which was meant is unknown",
         "give one of them another name, or remove it";
     TooLarge = "too-large", Unreadable, "the input is larger than is read", "split it";
+    UnknownKind = "unknown-kind", Refused, "no policy is of this kind, so whatever it says is lost",
+        "write AuthorizationPolicy, PeerAuthentication or RequestAuthentication";
     UnknownField = "unknown-field", Refused, "the field is unknown; an API server would drop it, and what it restricts with it",
         "correct its name, or remove it";
 
@@ -102,6 +104,8 @@ codes! {
         "write `provider: {name: …}`";
     ProviderName = "provider-name", Refused, "the name of a provider has to be a DNS label",
         "write up to 63 lower-case letters, digits and inner dashes";
+    ProviderUnknown = "provider-unknown", Refused, "the mesh has no provider of this name, so what matches is denied",
+        "define it among the mesh's extensionProviders";
     ProviderWithoutCustom = "provider-without-custom", Refused, "only a CUSTOM policy asks a provider",
         "write `action: CUSTOM`, or remove the provider";
     CustomAttribute = "custom-attribute", Refused,
@@ -126,22 +130,38 @@ codes! {
         "write an address or a range such as `10.0.0.0/8`";
     BadPort = "bad-port", Refused,
         "this is not the number of a port; Istio drops it, and where no other is left the whole restriction",
-        "write a number from 1 to 65535";
+        "write a number from 0 to 65535";
+    InnerWildcard = "inner-wildcard", Refused,
+        "a `*` counts only alone, as the first or as the last character; this one is compared literally, and nothing has one there",
+        "keep one `*`, at an end";
+    MappedAddress = "mapped-address", Refused, "peers have IPv4 addresses, never in this form, so this matches none", "write the IPv4 address";
+    PrincipalParts = "principal-parts", Refused,
+        "more than one namespace or service account; waypoints of Istio take each of them, node proxies take it for nobody",
+        "write `trust-domain/ns/namespace/sa/service-account`";
+    RequestPrincipalForm = "request-principal-form", Refused,
+        "the value is cut at its last slash into issuer and subject, each with a wildcard of its own, and does not match the tokens it seems to",
+        "write `issuer/subject` or `issuer/*`, or `*` for any token";
     BadTemplate = "bad-template", Refused, "this is not a path template",
         "let each `{*}` or `{**}` be a whole segment, `{**}` the last of them, and use no other `*`, `{` or `}`";
     UnknownKey = "unknown-key", Refused, "no attribute has this key; Istio drops the whole rule, of a DENY too",
         "use one of the keys that AuthorizationPolicy documents";
+    KeyBrackets = "key-brackets", Refused, "the brackets of the key do not pair; Istio drops the condition, of an ALLOW the rule",
+        "write each name in brackets of its own: `request.auth.claims[a][b]`";
     WithoutValues = "without-values", Refused, "a condition needs `values` or `notValues`", "list a value";
     SeveralTargets = "several-targets", Refused, "only one of `selector`, `targetRef` and `targetRefs` may be set",
         "keep one of them";
     TargetForm = "target-form", Refused, "this does not name a Gateway, GatewayClass, Service or ServiceEntry",
         "write `group`, `kind` and `name`; the group of a Service is empty, that of a Gateway `gateway.networking.k8s.io`, that of a ServiceEntry `networking.istio.io`";
+    TargetClass = "target-class", Refused, "only the class `istio-waypoint` is looked at, and only in the root namespace", "move the policy to the root namespace, or target a Gateway";
     TargetNamespace = "target-namespace", Refused, "a target in another namespace is ignored",
         "put the policy into the namespace of its target";
+    SelectorEmpty = "selector-empty", Refused, "an empty selector attaches the policy to nobody at node proxies, and to everybody elsewhere",
+        "remove the selector to mean all, or name labels";
     SelectorForm = "selector-form", Refused, "labels are compared with texts that are not empty and have no wildcards",
         "write the label as the workload has it";
     DryRunForm = "dry-run-form", Refused, "this is not true or false, so the policy is enforced",
         "write `istio.io/dry-run: \"true\"` or remove the annotation";
+    RootSelector = "root-selector", Refused, "a PeerAuthentication with a selector in the root namespace applies to nobody", "move it to the namespace of the workloads";
     PortLevelWithoutSelector = "port-level-without-selector", Refused, "ports are only looked at beside a selector",
         "add a selector";
     PeerPort = "peer-port", Refused, "this is not the number of a port", "write a number from 1 to 65535";
@@ -161,9 +181,11 @@ codes! {
     ClusterLocal = "cluster-local", Warning, "waypoints take `cluster.local` for the mesh's trust domain, node proxies do not",
         "write the trust domain of the mesh";
     NamespaceForm = "namespace-form", Warning, "no namespace looks like this", "write the name of a namespace alone";
-    InnerWildcard = "inner-wildcard", Warning,
+    LiteralWildcard = "literal-wildcard", Warning,
         "a `*` counts only alone, as the first or as the last character; this one is compared literally",
         "keep one `*`, at an end";
+    ClaimBrackets = "claim-brackets", Warning, "the brackets do not pair, so all of it is the name of one claim",
+        "write each name in brackets of its own: `request.auth.claims[a][b]`";
     NamespaceWildcard = "namespace-wildcard", Warning,
         "waypoints take every `*` in a namespace for a wildcard, node proxies only one at an end", "keep one `*`, at an end";
     HostForm = "host-form", Warning, "an authority has neither scheme nor path, so this matches no request",
@@ -180,11 +202,7 @@ codes! {
     PathRest = "path-rest", Note, "`{**}` matches what follows the slash, not the path without it", "list the path without `/{**}` as well";
     PathRestSlash = "path-rest-slash", Warning, "with a `/` behind `{**}` only paths that end in a slash match", "remove the last `/`";
     ServerNameCase = "server-name-case", Warning, "server names arrive in lower case, so this matches none", "write it in lower case";
-    MappedAddress = "mapped-address", Warning, "peers have IPv4 addresses, never in this form, so this matches none", "write the IPv4 address";
     HostBits = "host-bits", Note, "the address has bits behind the prefix, which are ignored", "write the first address of the range";
-    RequestPrincipalForm = "request-principal-form", Warning,
-        "the value is cut at its last slash into issuer and subject, each with a wildcard of its own, and does not match the tokens it seems to",
-        "write `issuer/subject` or `issuer/*`, or `*` for any token";
     ClaimNotText = "claim-not-text", Note, "only claims that are texts match; numbers and true or false never do",
         "let the issuer write the claim as a text";
     HeaderComma = "header-comma", Note, "each line of a header is compared by itself and as a whole, never cut at commas",
@@ -215,18 +233,14 @@ codes! {
     AllowNeedsRequestOnTcp = "allow-needs-request-on-tcp", Warning,
         "on ports that are not HTTP the waypoint sees no requests, so the rule allows nothing there",
         "add a rule for those ports without attributes of requests";
-    ProviderUnknown = "provider-unknown", Warning, "the mesh has no provider of this name, so what matches is denied",
-        "define it among the mesh's extensionProviders";
     ProviderOnTcp = "provider-on-tcp", Warning, "a provider that speaks HTTP cannot be asked about ports that are not; Istio lets them pass unasked",
         "use a provider that speaks gRPC";
 
     // Attachment.
-    SelectorEmpty = "selector-empty", Warning, "an empty selector attaches the policy to nobody at node proxies", "remove the selector to mean all, or name labels";
     SelectsNobody = "selects-nobody", Warning, "no workload has these labels", "write the labels that the workloads have";
     SelectsWaypoint = "selects-waypoint", Warning, "waypoints ignore policies with selectors", "attach the policy with `targetRefs`";
     Unlabelled = "unlabelled", Warning, "a workload without any label gets every policy with a selector of its namespace in Istio's reading", "give the workload a label";
     TargetMissing = "target-missing", Warning, "the target is not there", "write the name of one that is";
-    TargetClass = "target-class", Warning, "only the class `istio-waypoint` is looked at, and only in the root namespace", "move the policy to the root namespace, or target a Gateway";
     NeedsWaypoint = "needs-waypoint", Warning, "the service uses no waypoint, so nothing enforces the policy", "label the service or its namespace with `istio.io/use-waypoint`";
     WaypointHidesClient = "waypoint-hides-client", Warning,
         "traffic to workloads selected here comes from their waypoint, so the node proxy sees the waypoint instead of the client",
@@ -246,7 +260,6 @@ codes! {
 
     // Authentication.
     DisableIsPermissive = "disable-is-permissive", Note, "DISABLE does what PERMISSIVE does in ambient mode: mutual TLS is still accepted", "write PERMISSIVE";
-    RootSelector = "root-selector", Warning, "a PeerAuthentication with a selector in the root namespace applies to nobody", "move it to the namespace of the workloads";
     Younger = "younger", Warning, "an older PeerAuthentication for the same workloads decides, and this one does not count", "keep one of them";
     PortModeRedundant = "port-mode-redundant", Note, "the port is treated as all others are", "remove it";
     TokenOptional = "token-optional", Note, "a request without a token passes; only one with a bad token is refused", "require one with a DENY policy on `notRequestPrincipals: [\"*\"]`";

@@ -13,7 +13,7 @@ pub(super) fn check(about: About<'_>, report: &mut Report<'_>) {
         let path = spec.field("selector");
         let nobody = about.selected().is_some_and(|mut selected| selected.next().is_none());
         if selector.match_labels.is_empty() {
-            report.add(Code::SelectorEmpty, path);
+            // Refused.
         } else if selector.match_labels.contains_key("gateway.networking.k8s.io/gateway-name") {
             report.add(Code::SelectsWaypoint, path);
         } else if nobody {
@@ -70,11 +70,6 @@ fn check_target(about: About<'_>, target: &TargetRef, path: Path<'_>, report: &m
     let namespace = &about.policy.metadata.namespace;
     let surroundings = about.surroundings;
     match target.kind.as_str() {
-        "GatewayClass"
-            if target.name != "istio-waypoint" || *namespace != surroundings.mesh.root_namespace =>
-        {
-            report.value(Code::TargetClass, path, &target.name);
-        }
         "Gateway" => {
             let Some(gateways) = &surroundings.gateways else { return };
             if !gateways.iter().any(|(own, name)| own == namespace && *name == target.name) {

@@ -12,7 +12,7 @@ use crate::{
 pub(super) fn check(objects: &PolicyObjects, surroundings: &Surroundings, findings: &mut Vec<Finding>) {
     for policy in &objects.peer {
         let object = ObjectRef::new(PeerAuthentication::KIND, &policy.metadata);
-        check_peer(policy, objects, surroundings, &mut Report::new(&object, findings));
+        check_peer(policy, objects, &mut Report::new(&object, findings));
     }
     for policy in &objects.request {
         let object = ObjectRef::new(RequestAuthentication::KIND, &policy.metadata);
@@ -32,18 +32,9 @@ pub(super) fn check(objects: &PolicyObjects, surroundings: &Surroundings, findin
     }
 }
 
-fn check_peer(
-    policy: &PeerAuthentication,
-    objects: &PolicyObjects,
-    surroundings: &Surroundings,
-    report: &mut Report<'_>,
-) {
+fn check_peer(policy: &PeerAuthentication, objects: &PolicyObjects, report: &mut Report<'_>) {
     let spec = Path::Root.field("spec");
-    let root = policy.metadata.namespace == surroundings.mesh.root_namespace;
     let selector = policy.selector.as_ref().filter(|selector| !selector.match_labels.is_empty());
-    if root && selector.is_some() {
-        report.add(Code::RootSelector, spec.field("selector"));
-    }
     if policy.mtls == MutualTlsMode::Disable {
         report.add(Code::DisableIsPermissive, spec.field("mtls").field("mode"));
     }

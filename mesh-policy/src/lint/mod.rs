@@ -1,7 +1,7 @@
 //! What objects do not do although it looks as if they did, and the other way round.
 //!
-//! [`lint`] looks at objects that can be used, and at what surrounds them. What cannot be used is found by
-//! [`AuthorizationPolicy::refusals`](crate::object::AuthorizationPolicy::refusals).
+//! [`lint`] looks at objects and at what surrounds them. What strict semantics refuse is among its findings: Istio's
+//! take it, and widen or drop it. Only fields that nobody knows are not there any more; reading finds them.
 
 mod attachment;
 mod authentication;
@@ -93,6 +93,10 @@ pub fn lint(objects: &PolicyObjects, surroundings: &Surroundings) -> Vec<Finding
         shape::check(about, report);
     }
     authentication::check(objects, surroundings, &mut findings);
+    let mesh = &surroundings.mesh;
+    findings.extend(objects.authorization.iter().flat_map(|object| object.refusals_in(mesh)));
+    findings.extend(objects.peer.iter().flat_map(|object| object.refusals_in(mesh)));
+    findings.extend(objects.request.iter().flat_map(|object| object.refusals_in(mesh)));
     findings.sort_by(|a, b| (&a.object, &a.path, a.code).cmp(&(&b.object, &b.path, b.code)));
     findings
 }

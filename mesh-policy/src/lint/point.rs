@@ -3,10 +3,9 @@
 use super::About;
 use crate::{
     Code, Semantics,
-    check::key::Key,
     finding::{Path, Report},
     object::{Action, Operation, Rule, Source},
-    waypoint::ProviderProtocol,
+    waypoint::{Attribute, ProviderProtocol},
 };
 
 pub(super) fn check(about: About<'_>, report: &mut Report<'_>) {
@@ -65,11 +64,11 @@ fn check_provider(about: About<'_>, on_tcp: bool, report: &mut Report<'_>) {
     let path = provider.field("name");
     let Some(name) = about.policy.provider.as_ref().map(|provider| &provider.name) else { return };
     match about.surroundings.mesh.providers.get(name) {
-        None => report.value(Code::ProviderUnknown, path, name),
         Some(known) if on_tcp && known.protocol == ProviderProtocol::Http => {
             report.value(Code::ProviderOnTcp, path, name);
         }
-        Some(_) => {}
+        // Refused, or none of those.
+        None | Some(_) => {}
     }
 }
 
@@ -112,14 +111,12 @@ fn operation_needs_request(operation: &Operation) -> bool {
 
 fn is_layer_4(key: &str) -> bool {
     matches!(
-        Key::parse(key),
-        Some(
-            Key::DestinationIp
-                | Key::DestinationPort
-                | Key::SourceIp
-                | Key::SourceNamespace
-                | Key::SourcePrincipal
-        )
+        Attribute::parse(key),
+        Ok(Attribute::DestinationIp
+            | Attribute::DestinationPort
+            | Attribute::Namespace
+            | Attribute::Principal
+            | Attribute::SourceIp)
     )
 }
 

@@ -1,6 +1,9 @@
 //! Whether one rule matches all that another does, as far as their texts tell.
 
-use crate::object::{Condition, Operation, Rule, Source};
+use crate::{
+    object::{Condition, Operation, Rule, Source},
+    waypoint::{PathTemplate, text},
+};
 
 /// Whether the first matches whatever the second does. Where that cannot be told, it does not.
 pub(super) fn rule(wide: &Rule, narrow: &Rule) -> bool {
@@ -75,10 +78,16 @@ fn negative(wide: &[String], narrow: &[String]) -> bool {
     wide.iter().all(|one| narrow.iter().any(|other| covers(other, one)))
 }
 
-/// Whether a value matches all that another does. Templates, and ranges of addresses, only if they are equal.
+/// Whether a value matches all that another does; of templates, as far as it can be told segment by segment.
 pub(super) fn covers(wide: &str, narrow: &str) -> bool {
     if wide == narrow || (wide == "*" && !narrow.contains('{')) {
         return true;
+    }
+    if let (Some(wide), Some(narrow)) = (text::range(wide), text::range(narrow)) {
+        return wide.contains(&narrow);
+    }
+    if PathTemplate::is_one(wide) || PathTemplate::is_one(narrow) {
+        return template_covers(wide, narrow);
     }
     let plain = |text: &str| !text.contains(['*', '{']);
     if let Some(suffix) = wide.strip_prefix('*').filter(|suffix| plain(suffix)) {
@@ -88,6 +97,41 @@ pub(super) fn covers(wide: &str, narrow: &str) -> bool {
         return !narrow.starts_with('*') && !narrow.contains('{') && narrow.starts_with(prefix);
     }
     false
+}
+
+/// Whether a path or a template matches all that another does.
+fn template_covers(wide: &str, narrow: &str) -> bool {
+    if wide == "*" {
+        return true;
+    }
+    if let Some(prefix) = wide.strip_suffix('*').filter(|prefix| !prefix.contains(['*', '{'])) {
+        // All that a template matches begins with what precedes its first operator.
+        return narrow.split('{').next().is_some_and(|literal| literal.starts_with(prefix));
+    }
+    match (PathTemplate::new(wide), PathTemplate::is_one(narrow)) {
+        // A text without wildcards is one path.
+        (Some(wide), false) => !narrow.contains('*') && wide.matches(narrow),
+        (Some(_), true) => {
+            let is_taken = |wide: &str, narrow: &str| wide == narrow || wide == "{*}" && is_one_segment(narrow);
+            let mut narrow = narrow.split('/');
+            for segment in wide.split('/') {
+                if segment == "{**}" {
+                    // Whatever it takes ends where the path does; what follows it is not looked into.
+                    return wide.ends_with("{**}") && narrow.next().is_some();
+                }
+                if !narrow.next().is_some_and(|narrow| is_taken(segment, narrow)) {
+                    return false;
+                }
+            }
+            narrow.next().is_none()
+        }
+        (None, _) => false,
+    }
+}
+
+/// Whether a segment of a template is one of a path, whatever that is.
+fn is_one_segment(segment: &str) -> bool {
+    segment == "{*}" || !segment.is_empty() && !segment.contains(['{', '*'])
 }
 
 #[cfg(test)]
@@ -105,9 +149,27 @@ mod tests {
             ("*b", "*ab", true),
             ("*b", "b*", false),
             ("ab", "a*", false),
-            ("/a/{*}", "/a/b", false),
-            ("/a*", "/a/{*}", false),
-            ("10.0.0.0/8", "10.0.0.1", false),
+            ("/a/{*}", "/a/b", true),
+            ("/a/{*}", "/a/b/c", false),
+            ("/a/{*}", "/a/b*", false),
+            ("/a*", "/a/{*}", true),
+            ("/a/b*", "/a/{*}", false),
+            ("*", "/a/{*}", true),
+            ("*b", "/a/{*}", false),
+            ("/a/{**}", "/a/{*}", true),
+            ("/a/{**}", "/a/b/{*}/c", true),
+            ("/a/{**}", "/a", false),
+            ("/{*}/b", "/a/b", true),
+            ("/{*}/b", "/{*}/c", false),
+            ("/{*}/b", "/a/{*}", false),
+            ("/a/{**}/c", "/a/b/{*}", false),
+            ("/a/{*}", "/a/{**}", false),
+            ("/a/b", "/a/{*}", false),
+            ("10.0.0.0/8", "10.0.0.1", true),
+            ("10.0.0.0/8", "10.1.0.0/16", true),
+            ("10.1.0.0/16", "10.0.0.0/8", false),
+            ("::/0", "10.0.0.1", false),
+            ("10.0.0.1/32", "10.0.0.1", true),
         ] {
             assert_eq!(covers(wide, narrow), expected, "{wide} {narrow}");
         }

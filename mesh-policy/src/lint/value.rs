@@ -1,15 +1,13 @@
 //! Values that match nothing, or not what they seem to.
 
-use std::net::{IpAddr, Ipv6Addr};
-
 use ipnet::IpNet;
 
 use super::About;
 use crate::{
     Code,
-    check::key::Key,
     finding::{Path, Report},
     object::{Action, Condition, Operation, Source},
+    waypoint::{Attribute, has_inner_wildcard, text::has_more_parts},
 };
 
 pub(super) fn check(about: About<'_>, report: &mut Report<'_>) {
@@ -42,12 +40,6 @@ fn check_source(about: About<'_>, source: &Source, path: Path<'_>, report: &mut 
         each(values, path.field(name), |text, path| namespace(text, path, report));
     }
     for (name, values) in [
-        ("requestPrincipals", &source.request_principals),
-        ("notRequestPrincipals", &source.not_request_principals),
-    ] {
-        each(values, path.field(name), |text, path| request_principal(text, path, report));
-    }
-    for (name, values) in [
         ("ipBlocks", &source.ip_blocks),
         ("notIpBlocks", &source.not_ip_blocks),
         ("remoteIpBlocks", &source.remote_ip_blocks),
@@ -65,7 +57,6 @@ fn check_operation(about: About<'_>, operation: &Operation, path: Path<'_>, repo
     {
         let any_port = values.iter().any(|value| value.ends_with(":*"));
         each(values, path.field(name), |text, path| {
-            wildcard(text, path, report);
             if text.contains('/') {
                 report.value(Code::HostForm, path, text);
             } else if evadable && !any_port && !text.contains(':') && !text.ends_with('*') {
@@ -99,41 +90,45 @@ fn check_operation(about: About<'_>, operation: &Operation, path: Path<'_>, repo
 }
 
 fn check_condition(about: About<'_>, condition: &Condition, path: Path<'_>, report: &mut Report<'_>) {
-    let Some(key) = Key::parse(&condition.key) else { return };
-    if let Key::Claim(inner) = key
-        && inner.replace("][", "").contains(['[', ']'])
-    {
-        let instead = "write each name in brackets of its own: `request.auth.claims[a][b]`".to_owned();
-        report.value_with(Code::InnerWildcard, path.field("key"), &condition.key, instead);
+    let Ok(attribute) = Attribute::parse(&condition.key) else { return };
+    if matches!(&attribute, Attribute::Claim(names) if names.iter().any(|name| name.contains(['[', ']']))) {
+        report.value(Code::ClaimBrackets, path.field("key"), &condition.key);
     }
     for (name, values) in [("values", &condition.values), ("notValues", &condition.not_values)] {
-        each(values, path.field(name), |text, path| match key {
-            Key::DestinationIp | Key::RemoteIp | Key::SourceIp => address(text, path, report),
-            Key::DestinationPort => port(about, text, path, report),
-            Key::RequestPrincipal => request_principal(text, path, report),
-            Key::ServerName => {
-                wildcard(text, path, report);
+        each(values, path.field(name), |text, path| match &attribute {
+            Attribute::DestinationIp | Attribute::RemoteIp | Attribute::SourceIp => {
+                address(text, path, report);
+            }
+            Attribute::DestinationPort => port(about, text, path, report),
+            Attribute::Sni => {
                 if text.bytes().any(|byte| byte.is_ascii_uppercase()) {
                     let instead = format!("write `{}`", text.to_ascii_lowercase());
                     report.value_with(Code::ServerNameCase, path, text, instead);
                 }
             }
-            Key::SourceNamespace => namespace(text, path, report),
-            Key::SourcePrincipal => principal(about, text, path, report),
-            Key::Claim(_) => {
+            Attribute::Namespace => namespace(text, path, report),
+            Attribute::Principal => principal(about, text, path, report),
+            Attribute::Claim(_) => {
                 wildcard(text, path, report);
                 if text == "true" || text == "false" || text.parse::<f64>().is_ok() {
                     report.value(Code::ClaimNotText, path, text);
                 }
             }
-            Key::Header(_) => {
+            Attribute::Header(_) => {
                 wildcard(text, path, report);
                 if text.contains(',') {
                     report.value(Code::HeaderComma, path, text);
                 }
             }
-            Key::Audiences | Key::Experimental | Key::Presenter => wildcard(text, path, report),
-            Key::SourceServiceAccount | Key::SourceTrustDomain => {}
+            Attribute::Audience | Attribute::Metadata { .. } | Attribute::Presenter => {
+                wildcard(text, path, report);
+            }
+            Attribute::Host
+            | Attribute::Method
+            | Attribute::Path
+            | Attribute::RequestPrincipal
+            | Attribute::ServiceAccount
+            | Attribute::TrustDomain => {}
         });
     }
 }
@@ -141,13 +136,8 @@ fn check_condition(about: About<'_>, condition: &Condition, path: Path<'_>, repo
 /// A star that is neither alone nor at one end.
 fn wildcard(text: &str, path: Path<'_>, report: &mut Report<'_>) {
     if has_inner_wildcard(text) {
-        report.value(Code::InnerWildcard, path, text);
+        report.value(Code::LiteralWildcard, path, text);
     }
-}
-
-fn has_inner_wildcard(text: &str) -> bool {
-    let rest = text.strip_prefix('*').or_else(|| text.strip_suffix('*')).unwrap_or(text);
-    rest.contains('*')
 }
 
 fn principal(about: About<'_>, text: &str, path: Path<'_>, report: &mut Report<'_>) {
@@ -155,14 +145,18 @@ fn principal(about: About<'_>, text: &str, path: Path<'_>, report: &mut Report<'
         let instead = format!("write `{}`", text.split_once("://").map_or(text, |(_, rest)| rest));
         return report.value_with(Code::PrincipalScheme, path, text, instead);
     }
-    if has_inner_wildcard(text) {
-        return report.value(Code::InnerWildcard, path, text);
+    if has_inner_wildcard(text) || has_more_parts(text) {
+        // Refused.
+        return;
     }
     let parts: Vec<_> = text.split('/').collect();
     let [domain, rest @ ..] = parts.as_slice() else { return };
     if !text.contains('*')
         && !matches!(rest, ["ns", namespace, "sa", account] if !namespace.is_empty() && !account.is_empty())
     {
+        return report.value(Code::PrincipalForm, path, text);
+    }
+    if text.contains('*') && !may_be_istios(text) {
         return report.value(Code::PrincipalForm, path, text);
     }
     if rest.is_empty() || domain.contains('*') {
@@ -179,6 +173,32 @@ fn principal(about: About<'_>, text: &str, path: Path<'_>, report: &mut Report<'
     }
 }
 
+/// Whether some principal of Istio's form begins, or ends, as one with a wildcard says.
+fn may_be_istios(text: &str) -> bool {
+    let form = ["", "ns", "", "sa", ""];
+    let fits = |part: &str, named: &str, is_cut: bool| match (named, is_cut) {
+        ("", false) => !part.is_empty(),
+        ("", true) => true,
+        (named, false) => part == named,
+        (named, true) => named.starts_with(part),
+    };
+    if let Some(prefix) = text.strip_suffix('*') {
+        let parts: Vec<_> = prefix.split('/').collect();
+        let last = parts.len() - 1;
+        return parts.len() <= form.len()
+            && parts.iter().zip(form).enumerate().all(|(index, (part, named))| fits(part, named, index == last));
+    }
+    let suffix = text.strip_prefix('*').unwrap_or(text);
+    let parts: Vec<_> = suffix.rsplit('/').collect();
+    let last = parts.len() - 1;
+    let cut = |part: &str, named: &str| named.is_empty() || named.ends_with(part);
+    parts.len() <= form.len()
+        && parts.iter().zip(form.iter().rev()).enumerate().all(|(index, (part, named))| match index == last {
+            true => cut(part, named),
+            false => fits(part, named, false),
+        })
+}
+
 fn namespace(text: &str, path: Path<'_>, report: &mut Report<'_>) {
     if text.contains('/') {
         report.value(Code::NamespaceForm, path, text);
@@ -187,26 +207,8 @@ fn namespace(text: &str, path: Path<'_>, report: &mut Report<'_>) {
     }
 }
 
-fn request_principal(text: &str, path: Path<'_>, report: &mut Report<'_>) {
-    let surprising = match text.rsplit_once('/') {
-        None => !text.contains('*'),
-        // The wildcard of an issuer that holds slashes ends up in the subject: `https://issuer*`.
-        Some((issuer, subject)) => text == "*/*" || issuer.ends_with(":/") || subject.is_empty(),
-    };
-    if surprising {
-        report.value(Code::RequestPrincipalForm, path, text);
-    }
-}
-
 fn address(text: &str, path: Path<'_>, report: &mut Report<'_>) {
     let range = text.parse::<IpNet>().ok();
-    let address = range.map(|range| range.addr()).or_else(|| text.parse().ok());
-    if let Some(v4) = address.and_then(|address| match address {
-        IpAddr::V4(_) => None,
-        IpAddr::V6(address) => Ipv6Addr::to_ipv4_mapped(&address),
-    }) {
-        return report.value_with(Code::MappedAddress, path, text, format!("write `{v4}`"));
-    }
     if let Some(range) = range.filter(|range| range.trunc() != *range) {
         report.value_with(Code::HostBits, path, text, format!("write `{}`", range.trunc()));
     }
@@ -243,7 +245,7 @@ fn request_path(
         return;
     }
     if has_inner_wildcard(text) {
-        return report.value(Code::InnerWildcard, path, text);
+        return report.value(Code::LiteralWildcard, path, text);
     }
     if text.contains(['?', '#']) || !text.starts_with(['/', '*']) {
         return report.value(Code::PathForm, path, text);
@@ -260,5 +262,26 @@ fn request_path(
     let slashes_merge = normalization.normalize("/a%2F/b").is_ok_and(|normal| normal == "/a/b");
     if evadable && !slashes_merge && !matches!(text, "*" | "/" | "/*") {
         report.value(Code::PathSlashes, path, text);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wildcard_may_stand_for_part_of_istios_form_only() {
+        for text in [
+            "*", "example*", "example.org/*", "example.org/ns/*", "example.org/n*", "example.org/ns/shop/sa/*",
+            "example.org/ns/shop/sa/c*", "*/cart", "*cart", "*sa/cart", "*a/cart", "*/ns/shop/sa/cart", "*.org/ns/shop/sa/cart",
+        ] {
+            assert!(may_be_istios(text), "{text}");
+        }
+        for text in [
+            "example.org/batch/*", "example.org/ns/a/x/*", "example.org//*", "example.org/ns//*", "*/shop/cart",
+            "*/x/ns/shop/sa/cart", "*/sa/", "example.org/ns/shop/sa/cart/*",
+        ] {
+            assert!(!may_be_istios(text), "{text}");
+        }
     }
 }

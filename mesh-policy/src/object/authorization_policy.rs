@@ -25,6 +25,9 @@ pub struct AuthorizationPolicy {
     pub provider: Option<Provider>,
     /// Any of them has to match.
     pub rules: Vec<Rule>,
+    /// Whether it applies to everything in its namespace, waypoints included, or in the root namespace to all of the
+    /// mesh. Users cannot write that: it stands in for an object of which it cannot be told where it applies.
+    pub is_everywhere: bool,
 }
 
 impl AuthorizationPolicy {

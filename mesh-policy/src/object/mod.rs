@@ -17,7 +17,7 @@ mod target;
 
 pub use authorization_policy::{Action, AuthorizationPolicy, Condition, Operation, Provider, Rule, Source};
 pub use collection::{PolicyObject, PolicyObjects};
-pub use error::{ObjectError, ObjectKind, Problem};
+pub use error::ObjectError;
 pub use metadata::Metadata;
 pub use peer_authentication::{MutualTlsMode, PeerAuthentication};
 pub use request_authentication::{ClaimToHeader, JwtHeader, JwtRule, RequestAuthentication};

@@ -1,6 +1,9 @@
 //! Connections as the access log of a node proxy tells them.
 
-use std::net::{IpAddr, SocketAddr};
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, SocketAddr},
+};
 
 use mesh_identity::SpiffeId;
 
@@ -25,14 +28,22 @@ pub struct AccessRecord {
 }
 
 impl AccessRecord {
-    /// Reads a line in the text format of Istio's node proxy and ours. Nothing for a line that is not about an inbound
-    /// connection whose workload is known: the destination's node decides, and only it tells.
+    /// Reads a line in one of the formats of Istio's node proxy and ours: text or, with the feature `crd`, JSON. Nothing
+    /// for a line that is not about an inbound connection whose workload is known: the destination's node decides, and
+    /// only it tells.
     ///
     /// # Errors
     ///
-    /// If the line is about one and a value of it cannot be read.
+    /// If the line is about one and a value of it cannot be read, or if it begins like JSON and is none.
     pub fn parse(line: &str) -> Result<Option<Self>, AccessLogError> {
-        let field = |name: &'static str| fields(line).find(|(key, _)| *key == name).map(|(_, value)| value);
+        if line.trim_start().starts_with('{') {
+            let fields = json(line)?;
+            return Self::of(|name| fields.get(name).cloned());
+        }
+        Self::of(|name| fields(line).find(|(key, _)| *key == name).map(|(_, value)| value))
+    }
+
+    fn of(field: impl Fn(&str) -> Option<String>) -> Result<Option<Self>, AccessLogError> {
         if field("direction").as_deref() != Some("inbound") {
             return Ok(None);
         }
@@ -77,6 +88,22 @@ impl AccessRecord {
     }
 }
 
+/// The fields of a line of JSON that are texts.
+#[cfg(feature = "crd")]
+fn json(line: &str) -> Result<BTreeMap<String, String>, AccessLogError> {
+    let fields: serde_json::Map<_, _> = serde_json::from_str(line).map_err(|_| AccessLogError::Json)?;
+    let texts = fields.into_iter().filter_map(|(name, value)| match value {
+        serde_json::Value::String(text) => Some((name, text)),
+        _ => None,
+    });
+    Ok(texts.collect())
+}
+
+#[cfg(not(feature = "crd"))]
+fn json(_: &str) -> Result<BTreeMap<String, String>, AccessLogError> {
+    Err(AccessLogError::Json)
+}
+
 /// The fields of a line: `name=value`, or `name="value"` with escapes.
 fn fields(line: &str) -> impl Iterator<Item = (&str, String)> {
     let mut rest = line;
@@ -114,6 +141,9 @@ fn fields(line: &str) -> impl Iterator<Item = (&str, String)> {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum AccessLogError {
+    /// The line begins like JSON and is none, or JSON cannot be read without the feature `crd`.
+    #[error("access record that is no JSON that can be read")]
+    Json,
     /// A field is not there.
     #[error("access record without {field}")]
     Missing {
@@ -155,6 +185,16 @@ mod tests {
         let plaintext = TUNNEL.replace("src.identity", "x").replace("dst.hbone_addr", "y");
         let record = AccessRecord::parse(&plaintext).unwrap().unwrap();
         assert_eq!((record.peer, record.destination.port()), (None, 15008));
+    }
+
+    #[cfg(feature = "crd")]
+    #[test]
+    fn both_formats_say_the_same() {
+        let json = r#"{"level":"error","time":"2026-11-23T01:10:41.135934Z","scope":"access","message":"connection complete","src.addr":"10.99.0.1:61210","src.workload":"client","src.namespace":"default","src.identity":"spiffe://cluster.local/ns/default/sa/client","dst.addr":"10.99.0.2:15008","dst.hbone_addr":"10.99.0.2:9999","dst.workload":"server","dst.namespace":"default","direction":"inbound","bytes_sent":0,"error":"a \"quoted\" reason"}"#;
+        assert_eq!(AccessRecord::parse(json), AccessRecord::parse(TUNNEL));
+        assert_eq!(AccessRecord::parse(&json.replace("inbound", "outbound")), Ok(None));
+        assert_eq!(AccessRecord::parse(&json[..json.len() - 1]), Err(AccessLogError::Json));
+        assert!(AccessRecord::parse(&json.replace("10.99.0.1:61210", "here")).is_err());
     }
 
     #[test]

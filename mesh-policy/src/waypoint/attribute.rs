@@ -3,10 +3,7 @@
 use std::fmt;
 
 use super::header::Header;
-use crate::{
-    object::{Condition, Problem},
-    set::Folding,
-};
+use crate::set::Folding;
 
 /// An attribute of a stream or a request that policies restrict.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -33,7 +30,7 @@ pub(crate) enum Attribute {
 
 impl Attribute {
     /// Whether only requests have it.
-    pub(super) fn is_of_requests(&self) -> bool {
+    pub(crate) fn is_of_requests(&self) -> bool {
         match self {
             Self::Audience
             | Self::Claim(_)
@@ -58,7 +55,7 @@ impl Attribute {
 
     /// Whether it is about who the peer or the bearer of a token is, which is not to be asked before a provider
     /// is: tokens are validated later.
-    pub(super) fn is_about_identity(&self) -> bool {
+    pub(crate) fn is_about_identity(&self) -> bool {
         matches!(
             self,
             Self::Audience
@@ -80,9 +77,9 @@ impl Attribute {
         }
     }
 
-    /// The attribute that a condition names, if it exists; and if it does, what may be wrong with the key.
-    pub(super) fn of_condition(condition: &Condition) -> Option<Result<Self, Problem>> {
-        Some(Ok(match condition.key.as_str() {
+    /// The attribute that the key of a condition names.
+    pub(crate) fn parse(key: &str) -> Result<Self, KeyError> {
+        Ok(match key {
             "connection.sni" => Self::Sni,
             "destination.ip" => Self::DestinationIp,
             "destination.port" => Self::DestinationPort,
@@ -97,23 +94,27 @@ impl Attribute {
             "source.trustDomain" => Self::TrustDomain,
             key => {
                 if let Some(name) = key.strip_prefix("request.headers") {
-                    let name = bracketed(name).ok_or(Problem::KeyBrackets);
-                    return Some(name.map(|name| Self::Header(Header::new(name))));
+                    return bracketed(name).map(|name| Self::Header(Header::new(name))).ok_or(KeyError::Brackets);
                 }
                 if let Some(names) = key.strip_prefix("request.auth.claims") {
-                    return Some(claim(names).map(Self::Claim).ok_or(Problem::KeyBrackets));
+                    return claim(names).map(Self::Claim).ok_or(KeyError::Brackets);
                 }
-                let filter =
-                    key.strip_prefix("experimental.").filter(|key| key.starts_with("envoy.filters."))?;
+                let filter = key.strip_prefix("experimental.").filter(|key| key.starts_with("envoy.filters."));
+                let filter = filter.ok_or(KeyError::Unknown)?;
                 let parts = filter.strip_suffix(']').unwrap_or(filter).split_once('[');
-                return Some(
-                    parts
-                        .map(|(filter, key)| Self::Metadata { filter: filter.into(), key: key.into() })
-                        .ok_or(Problem::KeyBrackets),
-                );
+                let (filter, key) = parts.ok_or(KeyError::Brackets)?;
+                Self::Metadata { filter: filter.into(), key: key.into() }
             }
-        }))
+        })
     }
+}
+
+/// Why a key names no attribute.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum KeyError {
+    /// It would, but for its brackets.
+    Brackets,
+    Unknown,
 }
 
 /// The name in `[name]`.
@@ -162,9 +163,8 @@ impl fmt::Display for Attribute {
 mod tests {
     use super::*;
 
-    fn of(key: &str) -> Option<Result<String, Problem>> {
-        let condition = Condition { key: key.to_owned(), ..Condition::default() };
-        Attribute::of_condition(&condition).map(|found| found.map(|attribute| format!("{attribute:?}")))
+    fn of(key: &str) -> Result<String, KeyError> {
+        Attribute::parse(key).map(|attribute| format!("{attribute:?}"))
     }
 
     // policy#84, policy#85
@@ -177,12 +177,12 @@ mod tests {
             ("request.auth.claims[a]b]", r#"Claim(["a]b"])"#),
             ("request.auth.claims[a][]", r#"Claim(["a]["])"#),
         ] {
-            assert_eq!(of(key), Some(Ok(expected.to_owned())), "{key}");
+            assert_eq!(of(key), Ok(expected.to_owned()), "{key}");
         }
         for key in
             ["request.auth.claims", "request.auth.claims[]", "request.auth.claims[a", "request.auth.claimsa]"]
         {
-            assert_eq!(of(key), Some(Err(Problem::KeyBrackets)), "{key}");
+            assert_eq!(of(key), Err(KeyError::Brackets), "{key}");
         }
     }
 
@@ -197,9 +197,9 @@ mod tests {
             "destination.namespace",
             "any",
         ] {
-            assert_eq!(of(key), None, "{key}");
+            assert_eq!(of(key), Err(KeyError::Unknown), "{key}");
         }
-        assert_eq!(of("request.headers"), Some(Err(Problem::KeyBrackets)));
-        assert_eq!(of("experimental.envoy.filters.a"), Some(Err(Problem::KeyBrackets)));
+        assert_eq!(of("request.headers"), Err(KeyError::Brackets));
+        assert_eq!(of("experimental.envoy.filters.a"), Err(KeyError::Brackets));
     }
 }

@@ -269,6 +269,27 @@ impl Attributes<'_> {
     }
 }
 
+/// As [`Explanation`](crate::Explanation) is, and with `audits`.
+#[cfg(feature = "crd")]
+impl serde::Serialize for WaypointExplanation<'_> {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        use serde::ser::SerializeStruct;
+
+        #[derive(serde::Serialize)]
+        struct Audit<'a> {
+            policy: &'a PolicyName,
+            rule: usize,
+        }
+        let denials: Vec<_> = self.decision.dry_run_denials().collect();
+        let audits: Vec<_> = self.decision.audits().map(|(policy, rule)| Audit { policy, rule }).collect();
+        let mut explanation = serializer.serialize_struct("WaypointExplanation", 5)?;
+        crate::explain::decision(&mut explanation, self.decision.reason, &denials)?;
+        explanation.serialize_field("audits", &audits)?;
+        explanation.serialize_field("policies", &self.policies)?;
+        explanation.end()
+    }
+}
+
 impl fmt::Display for WaypointExplanation<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let reason = self.decision.reason;

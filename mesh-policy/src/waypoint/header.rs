@@ -42,11 +42,11 @@ impl Header {
     }
 
     /// Whether a request can have such a header, or part of its request line is called so.
-    pub(super) fn is_possible(&self) -> bool {
+    pub(crate) fn is_possible(&self) -> bool {
         self.place != Place::Nowhere
     }
 
-    pub(super) fn name(&self) -> &str {
+    pub(crate) fn name(&self) -> &str {
         &self.name
     }
 

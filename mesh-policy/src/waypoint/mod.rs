@@ -20,7 +20,9 @@ mod target;
 mod tokens;
 mod value;
 
+pub(crate) use attribute::{Attribute, KeyError};
 pub use claims::{ClaimValue, Claims};
+pub(crate) use compile::text::{self, has_inner_wildcard};
 pub use decision::{Answer, Question, Step, WaypointDecision};
 pub use explain::{ConditionMiss, RuleMiss, WaypointExplanation, WaypointPolicyTrace, WaypointRuleTrace};
 pub use facts::{FilterMetadata, Headers, RequestFacts, StreamFacts};
@@ -29,7 +31,9 @@ pub use mesh::{ExtensionProvider, Mesh, ProviderProtocol};
 pub use path::{PathError, PathNormalization};
 pub use policy::{DroppedRule, RulePart};
 pub use set::{EnforcementPoint, RequestPolicySet, Requests, StreamPolicySet, Streams, WaypointPolicySet};
+pub(crate) use target::WAYPOINT_CLASS;
 pub use target::{Labels, Service, ServiceKind, Target};
+pub(crate) use value::{PathTemplate, RequestPrincipal};
 pub use tokens::{Authentication, Token, TokenRules, TokenState};
 
 /// The body that Istio's proxies send with the status 403 for a request that is denied.

@@ -9,8 +9,9 @@ use super::{
     policy::CompiledPolicy,
 };
 use crate::{
-    PolicyName, Semantics,
-    object::{AuthorizationPolicy, Metadata, ObjectError, ObjectKind, Problem},
+    Code, ObjectRef, PolicyName, Semantics,
+    finding::{Path, Report},
+    object::{AuthorizationPolicy, Metadata, ObjectError},
     set::{Index, Indexed},
 };
 
@@ -142,32 +143,31 @@ impl<P: EnforcementPoint> WaypointPolicySet<P> {
     ///
     /// # Errors
     ///
-    /// Each object that is refused, also for a name that two objects have. This set is as it was: keep it in
+    /// Whatever objects are refused for, also for a name that two of them have. This set is as it was: keep it in
     /// force.
     pub fn replaced<'a>(
         &self,
         objects: impl IntoIterator<Item = &'a AuthorizationPolicy>,
-    ) -> Result<Self, Vec<ObjectError>> {
+    ) -> Result<Self, ObjectError> {
         let mut policies = Vec::new();
-        let mut errors = Vec::new();
+        let mut findings = Vec::new();
         for object in objects {
             match self.compiler.compile(object) {
                 Ok(policy) => policies.push(Arc::new(policy)),
-                Err(error) => errors.push(error),
+                Err(error) => findings.extend(error.into_findings()),
             }
         }
-        let index = Index::of(policies).map_err(|name| {
-            let object = Metadata::named(name.namespace(), name.name());
-            let kind = ObjectKind::AuthorizationPolicy;
-            ObjectError::new(Problem::Duplicate, "metadata.name", name.name(), &object, kind)
-        });
-        match index {
-            Ok(index) if errors.is_empty() => Ok(Self { index: Arc::new(index), ..self.clone() }),
-            Ok(_) => Err(errors),
-            Err(error) => {
-                errors.push(error);
-                Err(errors)
-            }
+        let index = Index::of(policies);
+        if let Err(name) = &index {
+            let metadata = Metadata::named(name.namespace(), name.name());
+            let object = ObjectRef::new(AuthorizationPolicy::KIND, &metadata);
+            Report::new(&object, &mut findings).add(Code::Duplicate, Path::Root);
+        }
+        match (index, ObjectError::new(findings)) {
+            (Ok(index), None) => Ok(Self { index: Arc::new(index), ..self.clone() }),
+            (_, Some(error)) => Err(error),
+            // Not reached: a name that two have is a finding.
+            (Err(_), None) => Ok(self.clone()),
         }
     }
 

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use super::Mesh;
 use crate::{
-    object::{AuthorizationPolicy, Metadata, Problem, RequestAuthentication, Selector, TargetRef},
+    object::{AuthorizationPolicy, Metadata, RequestAuthentication, Selector, TargetRef},
     set::{Folding, fingerprint},
 };
 
@@ -69,6 +69,9 @@ impl AuthorizationPolicy {
     /// and workloads of its namespace or, in the root namespace, of the mesh. A target in another namespace
     /// than the policy counts for nothing.
     pub fn applies_to(&self, target: &Target<'_>, mesh: &Mesh) -> bool {
+        if self.is_everywhere {
+            return is_at(&Place::Unknown(self.metadata.namespace.as_str().into()), target, mesh);
+        }
         applies(&self.metadata, self.selector.as_ref(), self.targets(), target, mesh)
     }
 }
@@ -88,13 +91,17 @@ fn applies<'a>(
     target: &Target<'_>,
     mesh: &Mesh,
 ) -> bool {
-    let at = |place: Place| target.places(mesh).into_iter().flatten().any(|wanted| place.as_ref() == wanted);
+    let at = |place: Place| is_at(&place, target, mesh);
     let mut targets = targets.peekable();
     if targets.peek().is_none() {
         return at(Place::Namespace(metadata.namespace.as_str().into()))
             && selects(selector.map(|selector| &selector.match_labels), target, mesh);
     }
-    targets.filter_map(|target| Place::of(target, metadata, mesh).ok()).any(at)
+    targets.filter_map(|target| Place::of(target, metadata, mesh)).any(at)
+}
+
+fn is_at(place: &Place, target: &Target<'_>, mesh: &Mesh) -> bool {
+    target.places(mesh).into_iter().flatten().any(|wanted| place.as_ref() == wanted)
 }
 
 /// Whether a selector, or the lack of one, fits the labels of a target.
@@ -120,25 +127,33 @@ impl<'a> Target<'a> {
         match *self {
             Self::Gateway { namespace, name, .. } => {
                 let [own, root] = namespaces(namespace, mesh);
-                [own, root, Some(PlaceRef::Gateway(namespace, name)), Some(PlaceRef::Unknown(namespace))]
+                let gateway = Some(PlaceRef::Gateway(namespace, name));
+                let [own_unknown, root_unknown] = [own, root].map(|namespace| namespace.map(PlaceRef::Unknown));
+                let [own, root] = [own, root].map(|namespace| namespace.map(PlaceRef::Namespace));
+                [own, root, gateway, own_unknown, root_unknown, None]
             }
-            Self::Waypoint { namespace, name, service } => [
-                Some(PlaceRef::Waypoints),
-                Some(PlaceRef::Gateway(namespace, name)),
-                service.map(PlaceRef::Service),
-                Some(PlaceRef::Unknown(service.map_or(namespace, |service| service.namespace))),
-            ],
+            Self::Waypoint { namespace, name, service } => {
+                let [own, root] = namespaces(namespace, mesh);
+                let of_service = service.map(|service| service.namespace);
+                let of_service = of_service.filter(|other| [own, root].iter().all(|known| *known != Some(other)));
+                let gateway = Some(PlaceRef::Gateway(namespace, name));
+                let [own, root, other] = [own, root, of_service].map(|namespace| namespace.map(PlaceRef::Unknown));
+                [Some(PlaceRef::Waypoints), gateway, service.map(PlaceRef::Service), own, root, other]
+            }
             Self::Workload { namespace, .. } => {
                 let [own, root] = namespaces(namespace, mesh);
-                [own, root, None, Some(PlaceRef::Unknown(namespace))]
+                let [own_unknown, root_unknown] = [own, root].map(|namespace| namespace.map(PlaceRef::Unknown));
+                let [own, root] = [own, root].map(|namespace| namespace.map(PlaceRef::Namespace));
+                [own, root, None, own_unknown, root_unknown, None]
             }
         }
     }
 }
 
-fn namespaces<'a>(namespace: &'a str, mesh: &'a Mesh) -> [Option<PlaceRef<'a>>; 2] {
+/// A namespace, and that whose policies may apply to all of the mesh if it is another.
+fn namespaces<'a>(namespace: &'a str, mesh: &'a Mesh) -> [Option<&'a str>; 2] {
     let root = mesh.root_namespace.as_str();
-    [Some(PlaceRef::Namespace(namespace)), (namespace != root).then_some(PlaceRef::Namespace(root))]
+    [Some(namespace), Some(root).filter(|root| *root != namespace)]
 }
 
 /// Where policies apply.
@@ -148,7 +163,8 @@ pub(crate) enum Place {
     /// All gateways and workloads of a namespace that a selector fits.
     Namespace(Arc<str>),
     Service(ServiceKind, Arc<str>, Arc<str>),
-    /// Somewhere in a namespace: of an object that is broken where it names its target.
+    /// Everywhere in a namespace or, if it is the root namespace, in the mesh: of an object that is broken where it
+    /// names its target.
     Unknown(Arc<str>),
     /// All waypoints.
     Waypoints,
@@ -165,30 +181,30 @@ pub(crate) enum PlaceRef<'a> {
 }
 
 impl Place {
-    /// Where an object that names a target applies.
-    pub(super) fn of(target: &TargetRef, object: &Metadata, mesh: &Mesh) -> Result<Self, Problem> {
+    /// Where an object that names a target applies; nowhere if there are no such targets.
+    pub(super) fn of(target: &TargetRef, object: &Metadata, mesh: &Mesh) -> Option<Self> {
         let (group, kind) = (target.group.as_str(), target.kind.as_str());
         let namespace = || Arc::from(object.namespace.as_str());
         if !target.namespace.is_empty() && target.namespace != object.namespace {
-            return Err(Problem::TargetNamespace);
+            return None;
         }
         match (group, kind) {
             ("gateway.networking.k8s.io", "Gateway") => {
-                Ok(Self::Gateway(namespace(), target.name.as_str().into()))
+                Some(Self::Gateway(namespace(), target.name.as_str().into()))
             }
             ("gateway.networking.k8s.io", "GatewayClass") if target.name == WAYPOINT_CLASS => {
                 if object.namespace != mesh.root_namespace {
-                    return Err(Problem::TargetNamespace);
+                    return None;
                 }
-                Ok(Self::Waypoints)
+                Some(Self::Waypoints)
             }
             ("" | "core", "Service") => {
-                Ok(Self::Service(ServiceKind::Service, namespace(), target.name.as_str().into()))
+                Some(Self::Service(ServiceKind::Service, namespace(), target.name.as_str().into()))
             }
             ("networking.istio.io", "ServiceEntry") => {
-                Ok(Self::Service(ServiceKind::ServiceEntry, namespace(), target.name.as_str().into()))
+                Some(Self::Service(ServiceKind::ServiceEntry, namespace(), target.name.as_str().into()))
             }
-            _ => Err(Problem::TargetKind),
+            _ => None,
         }
     }
 
@@ -222,13 +238,14 @@ impl PlaceRef<'_> {
             Self::Service(Service { kind: ServiceKind::ServiceEntry, namespace, name }) => {
                 of(4, [namespace, name])
             }
-            Self::Unknown(namespace) => fingerprint(5, namespace.as_bytes(), Folding::None),
+            // Looked up for every target, and seldom there.
+            Self::Unknown(_) => 1,
             Self::Waypoints => 0,
         }
     }
 }
 
 /// How many places one target has at most.
-pub(super) const MAX_PLACES: usize = 4;
+pub(super) const MAX_PLACES: usize = 6;
 /// The class of all waypoints' gateways.
-const WAYPOINT_CLASS: &str = "istio-waypoint";
+pub(crate) const WAYPOINT_CLASS: &str = "istio-waypoint";

@@ -66,6 +66,7 @@ fn object() -> impl Strategy<Value = AuthorizationPolicy> {
             action,
             provider: (action == Action::Custom).then(|| Provider { name: provider.into() }),
             rules,
+            is_everywhere: false,
         },
     )
 }

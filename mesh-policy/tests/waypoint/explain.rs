@@ -104,3 +104,37 @@ fn providers_are_part_of_the_proof() {
         );
     });
 }
+
+#[cfg(feature = "crd")]
+#[test]
+fn the_proof_is_data_as_well() {
+    let set = requests(
+        Strict,
+        &[
+            policy(Action::Allow, "allow", vec![to(vec![paths(&["/a"])])]),
+            policy(Action::Audit, "audit", vec![Rule::default()]),
+        ],
+    );
+    get("/b").with_facts(|facts| {
+        let found = serde_json::to_value(set.explain(facts, |_| Answer::Allow)).unwrap();
+        assert_eq!(
+            found,
+            serde_json::json!({
+                "verdict": "deny",
+                "reason": { "kind": "noneAllowed" },
+                "dryRunDenials": [],
+                "audits": [{ "policy": "shop/audit", "rule": 0 }],
+                "policies": [
+                    { "policy": "shop/allow", "action": "ALLOW", "dryRun": false, "isBroken": false, "rules": [{
+                        "index": 0, "matching": 0, "missed": 1, "miss": { "part": { "part": "to", "conditions": [
+                            { "attribute": "path", "negated": false, "expected": "/a", "actual": ["/b"] },
+                        ] } },
+                    }] },
+                    { "policy": "shop/audit", "action": "AUDIT", "dryRun": false, "isBroken": false, "rules": [
+                        { "index": 0, "matching": 0, "missed": 0, "miss": null },
+                    ] },
+                ],
+            })
+        );
+    });
+}

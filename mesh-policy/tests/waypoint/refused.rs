@@ -1,11 +1,11 @@
 //! What strict semantics refuses, and what Istio makes of it.
 
 use mesh_policy::{
+    Code, Level,
     Semantics::Istio,
     Verdict,
     object::{
-        Action, AuthorizationPolicy, Condition, Operation, Problem, Provider, Rule, Selector, Source,
-        TargetRef,
+        Action, AuthorizationPolicy, Condition, Operation, Provider, Rule, Selector, Source, TargetRef,
     },
     waypoint::{Answer, RequestPolicySet, StreamPolicySet},
 };
@@ -25,120 +25,120 @@ fn each_problem_is_refused_where_it_is() {
         change(&mut policy);
         policy
     };
-    for (policy, problem, path, value) in [
+    for (policy, code, path, value) in [
         (
             source(Source { ip_blocks: texts(&["192.0.2.1", "192.0.2.300"]), ..Source::default() }),
-            Problem::Address,
+            Code::BadAddress,
             "spec.rules[0].from[1].source.ipBlocks[1]",
             "192.0.2.300",
         ),
         (
             source(Source { not_remote_ip_blocks: texts(&["::ffff:192.0.2.1"]), ..Source::default() }),
-            Problem::MappedAddress,
+            Code::MappedAddress,
             "spec.rules[0].from[1].source.notRemoteIpBlocks[0]",
             "::ffff:192.0.2.1",
         ),
         (
             source(principals(&["example.org/ns/a/ns/b/sa/c"])),
-            Problem::PrincipalParts,
+            Code::PrincipalParts,
             "spec.rules[0].from[1].source.principals[0]",
             "example.org/ns/a/ns/b/sa/c",
         ),
         (
             source(principals(&["*a*"])),
-            Problem::InnerWildcard,
+            Code::InnerWildcard,
             "spec.rules[0].from[1].source.principals[0]",
             "*a*",
         ),
         (
             source(Source { service_accounts: texts(&["shop/*"]), ..Source::default() }),
-            Problem::ServiceAccount,
+            Code::ServiceAccountForm,
             "spec.rules[0].from[1].source.serviceAccounts[0]",
             "shop/*",
         ),
         (
             source(Source { not_service_accounts: texts(&["a/b/c"]), ..Source::default() }),
-            Problem::ServiceAccount,
+            Code::ServiceAccountForm,
             "spec.rules[0].from[1].source.notServiceAccounts[0]",
             "a/b/c",
         ),
         (
             source(Source { trust_domains: texts(&["example.org/ns"]), ..Source::default() }),
-            Problem::TrustDomain,
+            Code::TrustDomainForm,
             "spec.rules[0].from[1].source.trustDomains[0]",
             "example.org/ns",
         ),
         (
             source(Source { request_principals: texts(&["*/*"]), ..Source::default() }),
-            Problem::RequestPrincipal,
+            Code::RequestPrincipalForm,
             "spec.rules[0].from[1].source.requestPrincipals[0]",
             "*/*",
         ),
-        (source(Source::default()), Problem::EmptyAlternative, "spec.rules[0].from[1].source", ""),
-        (operation(ports(&["65616"])), Problem::Port, "spec.rules[1].to[0].operation.ports[0]", "65616"),
+        (source(Source::default()), Code::EmptySource, "spec.rules[0].from[1].source", ""),
+        (operation(ports(&["65616"])), Code::BadPort, "spec.rules[1].to[0].operation.ports[0]", "65616"),
         (
             operation(Operation { not_ports: texts(&["http"]), ..Operation::default() }),
-            Problem::Port,
+            Code::BadPort,
             "spec.rules[1].to[0].operation.notPorts[0]",
             "http",
         ),
         (
             operation(paths(&["/foo/{*}.txt"])),
-            Problem::PathTemplate,
+            Code::BadTemplate,
             "spec.rules[1].to[0].operation.paths[0]",
             "/foo/{*}.txt",
         ),
-        (operation(hosts(&["a*b"])), Problem::InnerWildcard, "spec.rules[1].to[0].operation.hosts[0]", "a*b"),
+        (operation(hosts(&["a*b"])), Code::InnerWildcard, "spec.rules[1].to[0].operation.hosts[0]", "a*b"),
         (
             operation(methods(&["GET", ""])),
-            Problem::EmptyText,
+            Code::EmptyValue,
             "spec.rules[1].to[0].operation.methods[1]",
             "",
         ),
-        (operation(Operation::default()), Problem::EmptyAlternative, "spec.rules[1].to[0].operation", ""),
-        (when("source.ips", &["x"]), Problem::UnknownKey, "spec.rules[0].when[0].key", "source.ips"),
+        (operation(Operation::default()), Code::EmptyOperation, "spec.rules[1].to[0].operation", ""),
+        (when("source.ips", &["x"]), Code::UnknownKey, "spec.rules[0].when[0].key", "source.ips"),
         (
             when("request.headers[x", &["x"]),
-            Problem::KeyBrackets,
+            Code::KeyBrackets,
             "spec.rules[0].when[0].key",
             "request.headers[x",
         ),
         (
             when("request.headers[a b]", &["x"]),
-            Problem::HeaderName,
+            Code::HeaderName,
             "spec.rules[0].when[0].key",
             "request.headers[a b]",
         ),
-        (when("source.ip", &[]), Problem::MissingValues, "spec.rules[0].when[0]", ""),
-        (when("connection.sni", &["*a*"]), Problem::InnerWildcard, "spec.rules[0].when[0].values[0]", "*a*"),
-        (deny(vec![]), Problem::MissingRules, "spec.rules", ""),
-        (custom("", vec![Rule::default()]), Problem::MissingProvider, "spec.provider.name", ""),
-        (custom("missing", vec![Rule::default()]), Problem::Provider, "spec.provider.name", "missing"),
+        (when("source.ip", &[]), Code::WithoutValues, "spec.rules[0].when[0]", ""),
+        (when("connection.sni", &["*a*"]), Code::InnerWildcard, "spec.rules[0].when[0].values[0]", "*a*"),
+        (deny(vec![]), Code::DenyWithoutRules, "spec", ""),
+        (custom("", vec![Rule::default()]), Code::ProviderName, "spec.provider.name", ""),
+        (custom("missing", vec![Rule::default()]), Code::ProviderUnknown, "spec.provider.name", "missing"),
         (
             custom("grpc", vec![from(vec![principals(&["*"])])]),
-            Problem::CustomAttribute,
+            Code::CustomAttribute,
             "spec.rules[0].from[0].source.principals",
-            "source.principal",
+            "",
         ),
         (
             with(|policy| policy.provider = Some(Provider { name: "grpc".to_owned() })),
-            Problem::UnexpectedProvider,
+            Code::ProviderWithoutCustom,
             "spec.provider.name",
             "grpc",
         ),
-        (with(|policy| policy.selector = Some(Selector::default())), Problem::SelectorAndTarget, "spec", ""),
-        (with(|policy| policy.target_ref = Some(service("x"))), Problem::SelectorAndTarget, "spec", ""),
+        (with(|policy| policy.selector = Some(Selector::default())), Code::SeveralTargets, "spec", ""),
+        (with(|policy| policy.target_ref = Some(service("x"))), Code::SeveralTargets, "spec", ""),
         (
             with(|policy| policy.target_refs = vec![TargetRef { kind: "Pod".to_owned(), ..service("x") }]),
-            Problem::TargetKind,
-            "spec.targetRefs[0].kind",
-            "Pod",
+            Code::TargetForm,
+            "spec.targetRefs[0]",
+            "/Pod x",
         ),
         (
             with(|policy| {
                 policy.target_refs = vec![TargetRef { namespace: "bank".to_owned(), ..service("x") }]
             }),
-            Problem::TargetNamespace,
+            Code::TargetNamespace,
             "spec.targetRefs[0].namespace",
             "bank",
         ),
@@ -146,15 +146,16 @@ fn each_problem_is_refused_where_it_is() {
             with(|policy| {
                 policy.metadata.annotations.insert("istio.io/dry-run".to_owned(), "yes".to_owned());
             }),
-            Problem::DryRun,
+            Code::DryRunForm,
             "metadata.annotations[istio.io/dry-run]",
             "yes",
         ),
     ] {
         let error = refusal(&policy);
-        assert_eq!((error.problem(), error.path(), error.value()), (problem, path, value));
-        assert_eq!(error.object(), policy.metadata.to_string());
-        assert!(!error.fix().is_empty());
+        let finding = &error.findings()[0];
+        let found = (finding.code, finding.path.as_str(), finding.value.as_deref().unwrap_or_default());
+        assert_eq!(found, (code, path, value));
+        assert_eq!((&finding.object.name, finding.level), (&policy.metadata.name, Level::Refused));
         assert_eq!(StreamPolicySet::strict(mesh()).insert(&policy).unwrap_err(), error, "at both points");
         assert!(
             RequestPolicySet::istio(mesh()).insert(&policy).is_ok(),
@@ -199,7 +200,7 @@ fn the_last_good_policy_stays_when_the_next_is_refused() {
     for (path, expected) in [("/a", true), ("/b", false)] {
         reason_of(&set, &get(path), |reason| assert_eq!(reason.policy().is_some(), expected, "{path}"));
     }
-    assert_eq!(set.replaced([&allow(vec![]), &allow(vec![])]).unwrap_err().len(), 1, "two of one name");
+    assert_eq!(set.replaced([&allow(vec![]), &allow(vec![])]).unwrap_err().findings()[0].code, Code::Duplicate);
 }
 
 #[test]

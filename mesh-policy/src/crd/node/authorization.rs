@@ -1,18 +1,17 @@
 //! AuthorizationPolicy to the layer 4 form.
 
-use std::net::IpAddr;
-
-use ipnet::IpNet;
-
 use super::NodeSettings;
 use crate::{
     Action, Clause, Match, Policy, Rule, Scope, Semantics, ServiceAccountMatch, StringMatch,
-    check::{is_port, key::Key},
     object::{self, AuthorizationPolicy, Condition, Operation, Source},
+    waypoint::{
+        Attribute, has_inner_wildcard,
+        text::{port, range, text},
+    },
 };
 
 pub(super) fn convert(object: &AuthorizationPolicy, settings: &NodeSettings) -> Policy {
-    let scope = match &object.selector {
+    let scope = match object.selector.as_ref().filter(|_| !object.is_everywhere) {
         Some(_) => Scope::WorkloadSelector,
         None if object.metadata.namespace == settings.root_namespace => Scope::Global,
         None => Scope::Namespace,
@@ -86,8 +85,8 @@ impl Convert<'_> {
         let mut found = Match::default();
         let mut unseen =
             [hosts, not_hosts, methods, not_methods, paths, not_paths].iter().any(|field| !field.is_empty());
-        unseen |= self.parse(ports, port, &mut found.destination_ports);
-        unseen |= self.parse(not_ports, port, &mut found.not_destination_ports);
+        unseen |= self.positive(ports, port, &mut found.destination_ports);
+        unseen |= self.negative(not_ports, port, &mut found.not_destination_ports);
         Alternative { found, unseen }
     }
 
@@ -100,54 +99,45 @@ impl Convert<'_> {
             &source.not_request_principals,
         ];
         let mut unseen = http.iter().any(|field| !field.is_empty());
-        found.principals = strings(&source.principals);
-        found.not_principals = strings(&source.not_principals);
-        found.namespaces = strings(&source.namespaces);
-        found.not_namespaces = strings(&source.not_namespaces);
-        unseen |=
-            self.parse(&source.service_accounts, |text| self.account(text), &mut found.service_accounts);
-        unseen |= self.parse(
-            &source.not_service_accounts,
-            |text| self.account(text),
-            &mut found.not_service_accounts,
-        );
-        unseen |= self.parse(&source.ip_blocks, range, &mut found.source_ips);
-        unseen |= self.parse(&source.not_ip_blocks, range, &mut found.not_source_ips);
+        found.principals = all(&source.principals, text);
+        found.not_principals = all(&source.not_principals, text);
+        unseen |= self.namespaces(&source.namespaces, &source.not_namespaces, &mut found);
+        found.service_accounts = all(&source.service_accounts, |text| self.account(text));
+        found.not_service_accounts = all(&source.not_service_accounts, |text| self.account(text));
+        unseen |= self.positive(&source.ip_blocks, range, &mut found.source_ips);
+        unseen |= self.negative(&source.not_ip_blocks, range, &mut found.not_source_ips);
         unseen |= self.trust_domains(&source.trust_domains, &source.not_trust_domains, &mut found);
         Alternative { found, unseen }
     }
 
     fn condition(&self, condition: &Condition) -> Alternative {
         let Condition { key, values, not_values } = condition;
-        let key = Key::parse(key);
         let mut found = Match::default();
-        let unseen = match key {
-            Some(Key::DestinationIp) => {
-                self.parse(values, range, &mut found.destination_ips)
-                    | self.parse(not_values, range, &mut found.not_destination_ips)
+        let unseen = match Attribute::parse(key) {
+            Ok(Attribute::DestinationIp) => {
+                self.positive(values, range, &mut found.destination_ips)
+                    | self.negative(not_values, range, &mut found.not_destination_ips)
             }
-            Some(Key::DestinationPort) => {
-                self.parse(values, port, &mut found.destination_ports)
-                    | self.parse(not_values, port, &mut found.not_destination_ports)
+            Ok(Attribute::DestinationPort) => {
+                self.positive(values, port, &mut found.destination_ports)
+                    | self.negative(not_values, port, &mut found.not_destination_ports)
             }
-            Some(Key::SourceIp) => {
-                self.parse(values, range, &mut found.source_ips)
-                    | self.parse(not_values, range, &mut found.not_source_ips)
+            Ok(Attribute::SourceIp) => {
+                self.positive(values, range, &mut found.source_ips)
+                    | self.negative(not_values, range, &mut found.not_source_ips)
             }
-            Some(Key::SourceNamespace) => {
-                (found.namespaces, found.not_namespaces) = (strings(values), strings(not_values));
-                false
-            }
-            Some(Key::SourcePrincipal) => {
-                (found.principals, found.not_principals) = (strings(values), strings(not_values));
+            Ok(Attribute::Namespace) => self.namespaces(values, not_values, &mut found),
+            Ok(Attribute::Principal) => {
+                (found.principals, found.not_principals) = (all(values, text), all(not_values, text));
                 false
             }
             // Istio takes these for attributes of HTTP.
-            Some(Key::SourceServiceAccount) if self.semantics == Semantics::Strict => {
-                self.parse(values, |text| self.account(text), &mut found.service_accounts)
-                    | self.parse(not_values, |text| self.account(text), &mut found.not_service_accounts)
+            Ok(Attribute::ServiceAccount) if self.semantics == Semantics::Strict => {
+                found.service_accounts = all(values, |text| self.account(text));
+                found.not_service_accounts = all(not_values, |text| self.account(text));
+                false
             }
-            Some(Key::SourceTrustDomain) if self.semantics == Semantics::Strict => {
+            Ok(Attribute::TrustDomain) if self.semantics == Semantics::Strict => {
                 self.trust_domains(values, not_values, &mut found)
             }
             _ => true,
@@ -155,11 +145,33 @@ impl Convert<'_> {
         Alternative { found, unseen }
     }
 
-    /// Adds what can be used of the values; true if one cannot and that matters.
-    fn parse<T>(&self, values: &[String], parse: impl Fn(&str) -> Option<T>, into: &mut Vec<T>) -> bool {
+    /// Adds what can be said of values of which one has to match. If one cannot be said, none is, in the strict
+    /// reading: without it the others would match less than all do. Then true.
+    fn positive<T>(&self, values: &[String], parse: impl Fn(&str) -> Option<T>, into: &mut Vec<T>) -> bool {
+        let before = into.len();
+        into.extend(values.iter().filter_map(|text| parse(text)));
+        let is_whole = into.len() - before == values.len();
+        if is_whole || self.semantics == Semantics::Istio {
+            return false;
+        }
+        into.truncate(before);
+        true
+    }
+
+    /// Adds what can be said of values of which none may match; true if one cannot be said and that matters. Without
+    /// it the others match more, which a DENY may.
+    fn negative<T>(&self, values: &[String], parse: impl Fn(&str) -> Option<T>, into: &mut Vec<T>) -> bool {
         let before = into.len();
         into.extend(values.iter().filter_map(|text| parse(text)));
         into.len() - before != values.len() && self.semantics == Semantics::Strict
+    }
+
+    /// Waypoints take every `*` in a namespace for a wildcard, the form has them at an end only.
+    fn namespaces(&self, values: &[String], not_values: &[String], found: &mut Match) -> bool {
+        let pattern =
+            |value: &str| (self.semantics == Semantics::Istio || !has_inner_wildcard(value)).then(|| text(value));
+        self.positive(values, pattern, &mut found.namespaces)
+            | self.negative(not_values, pattern, &mut found.not_namespaces)
     }
 
     /// Istio leaves trust domains out without a word, so that what else the source says decides. The form knows
@@ -170,48 +182,25 @@ impl Convert<'_> {
         }
         let mut unseen = !values.is_empty() && !found.principals.is_empty();
         if !unseen {
-            unseen |= self.parse(values, trust_domain, &mut found.principals);
+            unseen |= self.positive(values, trust_domain, &mut found.principals);
         }
-        let mut negated = Vec::new();
-        unseen |= self.parse(not_values, trust_domain, &mut negated);
-        found.not_principals.extend(negated);
-        unseen
+        unseen | self.negative(not_values, trust_domain, &mut found.not_principals)
     }
 
-    fn account(&self, text: &str) -> Option<ServiceAccountMatch> {
+    fn account(&self, text: &str) -> ServiceAccountMatch {
         let (namespace, name) = text.split_once('/').unwrap_or((self.namespace, text));
-        let usable = self.semantics == Semantics::Istio || !(text.contains('*') || name.contains('/'));
-        usable.then(|| ServiceAccountMatch { namespace: namespace.into(), name: name.into() })
+        ServiceAccountMatch { namespace: namespace.into(), name: name.into() }
     }
 }
 
-fn strings(values: &[String]) -> Vec<StringMatch> {
-    values.iter().map(|text| string(text)).collect()
+fn all<T>(values: &[String], read: impl Fn(&str) -> T) -> Vec<T> {
+    values.iter().map(|text| read(text)).collect()
 }
 
-/// The first star counts: `*x*` is any text that ends in `x*`.
-fn string(text: &str) -> StringMatch {
-    if text == "*" {
-        return StringMatch::Presence;
-    }
-    match (text.strip_prefix('*'), text.strip_suffix('*')) {
-        (Some(suffix), _) => StringMatch::Suffix(suffix.into()),
-        (None, Some(prefix)) => StringMatch::Prefix(prefix.into()),
-        (None, None) => StringMatch::Exact(text.into()),
-    }
-}
-
-fn port(text: &str) -> Option<u16> {
-    is_port(text).then(|| text.parse().ok())?
-}
-
-fn range(text: &str) -> Option<IpNet> {
-    text.parse().ok().or_else(|| text.parse::<IpAddr>().ok().map(IpNet::from))
-}
-
-/// Principals of a trust domain. Those of all that end alike cannot be said.
-fn trust_domain(text: &str) -> Option<StringMatch> {
-    match string(text) {
+/// Principals of a trust domain. Those of all that end alike, or have a wildcard within, cannot be said.
+fn trust_domain(value: &str) -> Option<StringMatch> {
+    match text(value) {
+        _ if has_inner_wildcard(value) => None,
         StringMatch::Exact(exact) => Some(StringMatch::Prefix(format!("{exact}/").into())),
         StringMatch::Prefix(prefix) => Some(StringMatch::Prefix(prefix)),
         StringMatch::Presence => Some(StringMatch::Presence),

@@ -9,8 +9,10 @@ mod mutual_tls;
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{
-    Policy, PolicyName, Semantics,
-    object::{Action, AuthorizationPolicy, MutualTlsMode, PolicyObjects, Selector},
+    Code, ObjectRef, Policy, PolicyName, Semantics,
+    finding::{Path, Report},
+    object::{Action, AuthorizationPolicy, Metadata, MutualTlsMode, ObjectError, PolicyObjects, Selector},
+    waypoint::Mesh,
 };
 use mutual_tls::MutualTls;
 
@@ -44,12 +46,25 @@ pub struct NodePolicies {
 
 impl NodePolicies {
     /// Converts objects. What a node proxy cannot enforce is left out or changed.
-    pub fn new(objects: &PolicyObjects, settings: NodeSettings) -> Self {
+    ///
+    /// # Errors
+    ///
+    /// If two policies would have one name, such as an AuthorizationPolicy that is called like what a
+    /// PeerAuthentication is converted to. With [`Semantics::Strict`] also if Istio would refuse, widen or drop any
+    /// part of an object that node proxies are to enforce.
+    pub fn new(objects: &PolicyObjects, settings: NodeSettings) -> Result<Self, ObjectError> {
+        let mut findings = Vec::new();
+        if settings.semantics == Semantics::Strict {
+            let sent = objects.authorization.iter().filter(|object| settings.sends(object));
+            findings.extend(sent.flat_map(AuthorizationPolicy::refusals));
+            let mesh = Mesh { root_namespace: settings.root_namespace.clone(), ..Mesh::new("") };
+            findings.extend(objects.peer.iter().flat_map(|object| object.refusals_in(&mesh)));
+        }
         let mut policies = Vec::new();
         let mut selected = Vec::new();
         for object in objects.authorization.iter().filter(|object| settings.sends(object)) {
             policies.push(authorization::convert(object, &settings));
-            if let Some(selector) = &object.selector {
+            if let Some(selector) = object.selector.as_ref().filter(|_| !object.is_everywhere) {
                 selected.push((object.metadata.policy_name(), selector.clone()));
             }
         }
@@ -57,7 +72,17 @@ impl NodePolicies {
         let mutual_tls = MutualTls::new(&objects.peer, &settings);
         policies.extend(mutual_tls.policies());
         policies.sort_by(|a, b| a.name.cmp(&b.name));
-        Self { policies, selected, mutual_tls, settings }
+        for pair in policies.windows(2) {
+            if let [a, b] = pair
+                && a.name == b.name
+            {
+                let metadata = Metadata::named(a.name.namespace(), a.name.name());
+                let object = ObjectRef::new(AuthorizationPolicy::KIND, &metadata);
+                Report::new(&object, &mut findings).add(Code::Duplicate, Path::Root);
+            }
+        }
+        let converted = Self { policies, selected, mutual_tls, settings };
+        ObjectError::new(findings).map_or(Ok(converted), Err)
     }
 
     /// Every policy, ordered by name.
@@ -122,7 +147,8 @@ impl NodeSettings {
     /// Whether a node proxy receives the policy at all.
     fn sends(&self, object: &AuthorizationPolicy) -> bool {
         let enforceable = matches!(object.action, Action::Allow | Action::Deny);
-        enforceable && object.targets().next().is_none() && (self.dry_run || !object.is_dry_run())
+        let here = object.is_everywhere || object.targets().next().is_none();
+        enforceable && here && (self.dry_run || !object.is_dry_run())
     }
 
     fn selects(&self, selector: &Selector, labels: &BTreeMap<String, String>) -> bool {

@@ -1,7 +1,7 @@
 //! From an object to what decides.
 
 mod rule;
-mod text;
+pub(crate) mod text;
 
 use std::sync::Arc;
 
@@ -13,8 +13,8 @@ use super::{
     target::Place,
 };
 use crate::{
-    Semantics,
-    object::{Action, AuthorizationPolicy, ObjectError, ObjectKind, Problem},
+    Code, Semantics,
+    object::{Action, AuthorizationPolicy, ObjectError},
 };
 
 /// What a policy is compiled for.
@@ -32,25 +32,6 @@ pub(crate) struct Compiler {
     pub(super) mesh: Arc<Mesh>,
 }
 
-/// A problem and where it is in a rule.
-struct Refusal {
-    path: String,
-    value: String,
-    problem: Problem,
-}
-
-impl Refusal {
-    fn new(problem: Problem, path: impl Into<String>, value: impl Into<String>) -> Self {
-        Self { path: path.into(), value: value.into(), problem }
-    }
-}
-
-/// What becomes of a rule that is not compiled.
-enum Failure {
-    Dropped(DroppedRule),
-    Refused(Refusal),
-}
-
 impl Compiler {
     /// Compiles a policy.
     ///
@@ -58,55 +39,42 @@ impl Compiler {
     ///
     /// With strict semantics, if anything of it cannot be used as it is written; with Istio's, never.
     pub(super) fn compile(&self, object: &AuthorizationPolicy) -> Result<CompiledPolicy, ObjectError> {
-        let refuse = |refusal: Refusal| {
-            let Refusal { path, value, problem } = refusal;
-            ObjectError::new(problem, path, value, &object.metadata, ObjectKind::AuthorizationPolicy)
-        };
-        let dry_run = self.dry_run(object).map_err(refuse)?;
-        let places = self.places(object).map_err(refuse)?;
-        let provider = self.provider(object).map_err(refuse)?;
-        let needs_rules = matches!(object.action, Action::Custom | Action::Deny);
-        if self.is_strict() && needs_rules && object.rules.is_empty() {
-            return Err(refuse(Refusal::new(Problem::MissingRules, "spec.rules", "")));
+        if self.semantics == Semantics::Strict
+            && let Some(error) = ObjectError::new(object.refusals_in(&self.mesh))
+        {
+            return Err(error);
         }
+        let provider = self.provider(object);
         let is_unasked = self.point == Point::Stream
             && self.semantics == Semantics::Istio
             && provider.as_ref().is_some_and(asks_by_http);
-        let rules = object.rules.iter().enumerate().map(|(index, rule)| {
-            if is_unasked {
-                return Ok(CompiledRule::Dropped(DroppedRule::Unasked));
-            }
-            let context =
-                RuleContext { compiler: self, action: object.action, namespace: &object.metadata.namespace };
-            match context.rule(rule) {
-                Ok(clauses) => Ok(CompiledRule::Clauses(clauses)),
-                Err(Failure::Dropped(dropped)) => Ok(CompiledRule::Dropped(dropped)),
-                Err(Failure::Refused(refusal)) => {
-                    let path = format!("spec.rules[{index}].{}", refusal.path);
-                    Err(refuse(Refusal { path, ..refusal }))
-                }
-            }
+        let context =
+            RuleContext { compiler: self, action: object.action, namespace: &object.metadata.namespace };
+        let rules = object.rules.iter().map(|rule| match context.rule(rule) {
+            _ if is_unasked => CompiledRule::Dropped(DroppedRule::Unasked),
+            Ok(clauses) => CompiledRule::Clauses(clauses),
+            Err(dropped) => CompiledRule::Dropped(dropped),
         });
         Ok(CompiledPolicy {
-            rules: rules.collect::<Result<_, _>>()?,
-            ..self.policy(object, dry_run, places, provider)
+            rules: rules.collect(),
+            ..self.policy(object, object.is_dry_run(), self.places(object), provider)
         })
     }
 
     /// What stands in for a policy that cannot be compiled: whatever it says, this is at least as tight. An
     /// ALLOW matches nothing, a DENY everything where it applies, and whatever would ask a provider is denied.
     pub(super) fn compile_closed(&self, object: &AuthorizationPolicy) -> CompiledPolicy {
-        // If it is unclear whether it is enforced, it is.
-        let dry_run = self.dry_run(object).unwrap_or(false);
-        let places = self.places(object).unwrap_or_else(|_| {
-            let known =
-                object.targets().filter_map(|target| Place::of(target, &object.metadata, &self.mesh).ok());
-            let mut places: Vec<_> =
-                known.chain([Place::Unknown(object.metadata.namespace.as_str().into())]).collect();
+        let refusals = object.refusals_in(&self.mesh);
+        let is_broken_at = |field: &str| refusals.iter().any(|finding| finding.path.starts_with(field));
+        let is_twofold = refusals.iter().any(|finding| finding.code == Code::SeveralTargets);
+        let mut places = self.places(object);
+        if is_twofold || is_broken_at("spec.targetRef") {
+            // Whatever of its targets is understood, and wherever else it may have been meant to apply.
+            places.push(Place::Unknown(object.metadata.namespace.as_str().into()));
             places.sort();
             places.dedup();
-            places
-        });
+        }
+        let selector = object.selector.as_ref().filter(|_| !is_twofold && !is_broken_at("spec.selector"));
         let provider = object.provider.as_ref().map_or("", |provider| provider.name.as_str());
         let provider =
             (object.action == Action::Custom).then(|| Provider { name: provider.into(), settings: None });
@@ -114,7 +82,10 @@ impl Compiler {
             Action::Allow | Action::Audit => Box::default(),
             Action::Custom | Action::Deny => Box::new([CompiledRule::Clauses(Box::default())]),
         };
-        CompiledPolicy { rules, is_broken: true, ..self.policy(object, dry_run, places, provider) }
+        let selector = selector.map(|selector| selector.match_labels.clone());
+        // If it is unclear whether it is enforced, it is.
+        let dry_run = object.is_dry_run();
+        CompiledPolicy { rules, selector, is_broken: true, ..self.policy(object, dry_run, places, provider) }
     }
 
     fn policy(
@@ -136,79 +107,29 @@ impl Compiler {
         }
     }
 
-    fn is_strict(&self) -> bool {
-        self.semantics == Semantics::Strict
-    }
-
-    fn dry_run(&self, object: &AuthorizationPolicy) -> Result<bool, Refusal> {
-        let Some(value) = object.metadata.annotations.get(DRY_RUN) else { return Ok(false) };
-        match value.as_str() {
-            "1" | "t" | "T" | "TRUE" | "true" | "True" => Ok(true),
-            "0" | "f" | "F" | "FALSE" | "false" | "False" => Ok(false),
-            _ if self.is_strict() => {
-                Err(Refusal::new(Problem::DryRun, format!("metadata.annotations[{DRY_RUN}]"), value))
-            }
-            _ => Ok(false),
+    fn places(&self, object: &AuthorizationPolicy) -> Vec<Place> {
+        if object.is_everywhere {
+            return vec![Place::Unknown(object.metadata.namespace.as_str().into())];
         }
-    }
-
-    fn places(&self, object: &AuthorizationPolicy) -> Result<Vec<Place>, Refusal> {
-        let mut places = Vec::new();
-        for (index, target) in object.target_refs.iter().enumerate() {
-            places.push((format!("spec.targetRefs[{index}]"), target));
+        if object.targets().next().is_none() {
+            return vec![Place::Namespace(object.metadata.namespace.as_str().into())];
         }
-        places.extend(object.target_ref.iter().map(|target| ("spec.targetRef".to_owned(), target)));
-        if places.is_empty() {
-            return Ok(vec![Place::Namespace(object.metadata.namespace.as_str().into())]);
-        }
-        if self.is_strict() {
-            let is_twofold = object.target_ref.is_some() && !object.target_refs.is_empty();
-            if object.selector.is_some() || is_twofold {
-                return Err(Refusal::new(Problem::SelectorAndTarget, "spec", ""));
-            }
-        }
-        let mut found = Vec::new();
-        for (path, target) in places {
-            match Place::of(target, &object.metadata, &self.mesh) {
-                Ok(place) => found.push(place),
-                Err(problem) if self.is_strict() => {
-                    let (field, value) = match problem {
-                        Problem::TargetNamespace => ("namespace", &target.namespace),
-                        _ => ("kind", &target.kind),
-                    };
-                    return Err(Refusal::new(problem, format!("{path}.{field}"), value));
-                }
-                Err(_) => {}
-            }
-        }
+        let found = object.targets().filter_map(|target| Place::of(target, &object.metadata, &self.mesh));
+        let mut found: Vec<_> = found.collect();
         found.sort();
         found.dedup();
-        Ok(found)
+        found
     }
 
-    fn provider(&self, object: &AuthorizationPolicy) -> Result<Option<Provider>, Refusal> {
-        let name = object.provider.as_ref().map(|provider| provider.name.as_str());
+    fn provider(&self, object: &AuthorizationPolicy) -> Option<Provider> {
         if object.action != Action::Custom {
-            return match name {
-                Some(name) if self.is_strict() => {
-                    Err(Refusal::new(Problem::UnexpectedProvider, "spec.provider.name", name))
-                }
-                _ => Ok(None),
-            };
+            return None;
         }
-        let name = name.unwrap_or_default();
-        if self.is_strict() && name.is_empty() {
-            return Err(Refusal::new(Problem::MissingProvider, "spec.provider.name", ""));
-        }
-        let settings = self.mesh.providers.get(name).copied();
-        if self.is_strict() && settings.is_none() {
-            return Err(Refusal::new(Problem::Provider, "spec.provider.name", name));
-        }
-        let provider = Provider { name: name.into(), settings };
-        if self.is_strict() && self.point == Point::Stream && asks_by_http(&provider) {
-            return Ok(Some(Provider { settings: None, ..provider }));
-        }
-        Ok(Some(provider))
+        let name = object.provider.as_ref().map_or("", |provider| provider.name.as_str());
+        let provider = Provider { name: name.into(), settings: self.mesh.providers.get(name).copied() };
+        let is_unusable =
+            self.semantics == Semantics::Strict && self.point == Point::Stream && asks_by_http(&provider);
+        Some(if is_unusable { Provider { settings: None, ..provider } } else { provider })
     }
 }
 
@@ -216,6 +137,3 @@ impl Compiler {
 fn asks_by_http(provider: &Provider) -> bool {
     provider.settings.is_some_and(|settings| settings.protocol == ProviderProtocol::Http)
 }
-
-/// The annotation that keeps a policy from being enforced.
-const DRY_RUN: &str = "istio.io/dry-run";

@@ -7,5 +7,5 @@ mod template;
 
 pub(super) use glob::Glob;
 pub(super) use identity::{Account, IstioIdentity, SCHEME, accounts_within, namespaces_within, trust_domain};
-pub(super) use request_principal::RequestPrincipal;
-pub(super) use template::PathTemplate;
+pub(crate) use request_principal::RequestPrincipal;
+pub(crate) use template::PathTemplate;

@@ -261,7 +261,9 @@ fn what_may_have_been_a_deny_fails_closed_as_one() {
         policy("{action: DENY, targetRefs: {kind: Service, name: cart}, rules: [{}]}"),
         policy("{action: DENY, targetRefs: [{kind: Servce, name: cart}], rules: [{}]}"),
         policy("{action: DENY, targetRfs: [{kind: Service, name: cart}], rules: [{}]}"),
-        policy("{action: DENY, selector: {matchLabels: {a: b}}, targetRefs: [{kind: Service, name: cart}], rules: [{}]}"),
+        policy(
+            "{action: DENY, selector: {matchLabels: {a: b}}, targetRefs: [{kind: Service, name: cart}], rules: [{}]}",
+        ),
     ] {
         let both = text.clone() + "---\n" + &other;
         assert!(read(&both).into_objects(Semantics::Strict).is_err(), "{text}");
@@ -280,7 +282,8 @@ fn what_may_have_been_a_deny_fails_closed_as_one() {
         if text.contains("action: 1") {
             continue;
         }
-        let set = StreamPolicySet::strict(Mesh::new("example.org")).replaced(&objects.authorization).expect(&text);
+        let set =
+            StreamPolicySet::strict(Mesh::new("example.org")).replaced(&objects.authorization).expect(&text);
         let service = Service { kind: ServiceKind::Service, namespace: "shop", name: "cart" };
         for (namespace, service, expected) in [
             ("shop", Some(service), Verdict::Deny),
@@ -328,7 +331,8 @@ fn a_mis_spelled_kind_or_group_is_not_passed_over() {
 
 #[test]
 fn a_document_behind_the_end_of_another_counts() {
-    let text = policy("{}") + "...\n" + &policy("{action: DENY, rules: [{}]}").replace("name: rule", "name: deny");
+    let text =
+        policy("{}") + "...\n" + &policy("{action: DENY, rules: [{}]}").replace("name: rule", "name: deny");
     assert_eq!(read(&text).into_objects(Semantics::Strict).unwrap().authorization.len(), 2);
 }
 

@@ -181,7 +181,10 @@ fn a_policy_that_is_listed_too_is_told_once() {
 #[test]
 fn the_proof_is_data_as_well() {
     let set = set([
-        allow("bank/near", vec![vec![vec![principals(vec![exact("example.org/ns/shop/sa/cart")])], vec![ports(&[9090])]]]),
+        allow(
+            "bank/near",
+            vec![vec![vec![principals(vec![exact("example.org/ns/shop/sa/cart")])], vec![ports(&[9090])]]],
+        ),
         allow("bank/far", vec![vec![vec![namespaces(vec![prefix("ba"), exact("x")]), Match::default()]]]),
         dry_run(deny("bank/trial", everything())),
     ]);

@@ -123,11 +123,7 @@ fn cases() -> Vec<(String, Code, &'static str)> {
             LiteralWildcard,
             "spec.rules[0].when[0].values[0]",
         ),
-        (
-            when("{key: 'request.auth.claims[a]b]', values: [x]}"),
-            ClaimBrackets,
-            "spec.rules[0].when[0].key",
-        ),
+        (when("{key: 'request.auth.claims[a]b]', values: [x]}"), ClaimBrackets, "spec.rules[0].when[0].key"),
         (operation("{ports: ['65616']}"), BadPort, "spec.rules[0].to[0].operation.ports[0]"),
         (operation("{hosts: ['https://example.org/']}"), HostForm, "spec.rules[0].to[0].operation.hosts[0]"),
         (

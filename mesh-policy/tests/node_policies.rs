@@ -190,7 +190,8 @@ fn what_a_node_proxy_cannot_enforce_is_not_sent() {
         .replace("name: rule", "name: rule, annotations: {istio.io/dry-run: 'true'}");
     assert!(convert(Semantics::Istio, &dry).policies().is_empty());
     let objects = read(&dry).into_objects(Semantics::Strict).unwrap();
-    let sent = NodePolicies::new(&objects, NodeSettings { dry_run: true, ..NodeSettings::default() }).expect("policies");
+    let sent = NodePolicies::new(&objects, NodeSettings { dry_run: true, ..NodeSettings::default() })
+        .expect("policies");
     assert!(sent.policies()[0].dry_run);
     assert_eq!(verdicts(&sent, 80), (Allow, Allow));
 }

@@ -8,8 +8,8 @@ use std::{
 };
 
 use mesh_policy::{
-    Finding, Semantics,
-    crd::{ReadError, Reading, read},
+    crd::{Reading, read},
+    object::ObjectError,
     waypoint::{ExtensionProvider, PathNormalization, ProviderProtocol},
 };
 use mesh_proxy::{config::local::LocalConfig, state::Change};
@@ -19,7 +19,7 @@ use thiserror::Error;
 
 use super::{
     options::Options,
-    world::{Gateway, GatewayName, Service, ServicePort, WaypointUse, Workload, World},
+    world::{Gateway, GatewayName, Service, ServicePort, WaypointUse, Workload, World, listed},
 };
 
 /// Reads everything that the command line names.
@@ -36,10 +36,8 @@ pub(super) fn load(options: &Options) -> Result<World, LoadError> {
     world.findings = reading.findings().cloned().collect();
     let objects = match options.fail_closed {
         true => reading.fail_closed(options.semantics),
-        // Lint shows everything; what cannot be read at all is shown with it.
-        false if options.job == super::Job::Lint => {
-            Ok(reading.clone().into_objects(Semantics::Istio).unwrap_or_default())
-        }
+        // Lint shows everything; what cannot be read is shown with it, and the rest is looked at.
+        false if options.job == super::Job::Lint => Ok(reading.readable()),
         false => reading.into_objects(options.semantics),
     };
     world.objects = objects.map_err(LoadError::Policies)?;
@@ -58,13 +56,9 @@ pub(super) enum LoadError {
     #[error("{}: {problem}", path.display())]
     Local { path: PathBuf, problem: String },
     #[error("{}", listed(.0.findings()))]
-    Policies(ReadError),
+    Policies(ObjectError),
     #[error("{}: {source}", path.display())]
     Read { path: PathBuf, source: io::Error },
-}
-
-fn listed(findings: &[Finding]) -> String {
-    findings.iter().map(ToString::to_string).collect::<Vec<_>>().join("\nexplain: ")
 }
 
 /// The file, or those of a folder and the folders in it, by name.
@@ -76,6 +70,10 @@ fn files(path: &Path) -> io::Result<Vec<PathBuf>> {
     entries.sort();
     let mut found = Vec::new();
     for entry in entries {
+        // Mounted volumes keep what they had, and version control its own, under such names.
+        if entry.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b".")) {
+            continue;
+        }
         let manifest =
             entry.extension().is_some_and(|kind| kind == "yaml" || kind == "yml" || kind == "json");
         // Links are not followed: a folder may link to itself.

@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 
 use mesh_identity::SpiffeId;
-use mesh_policy::{Level, lint, object::ObjectError, waypoint::Claims};
+use mesh_policy::{Finding, Level, lint, waypoint::Claims};
 use serde::Deserialize;
 use serde_json::json;
 use thiserror::Error;
@@ -12,7 +12,7 @@ use super::{
     Outcome,
     options::{Options, Query, Request},
     reach::{Client, Destination, UNKNOWN, reach},
-    world::{Compiled, ServicePort, World},
+    world::{CompileError, Compiled, ServicePort, World},
 };
 
 /// Answers one question.
@@ -49,6 +49,7 @@ pub(super) fn answer(
         writeln!(output, "{verdict}: {} to {}", query.from.as_deref().unwrap_or("plaintext"), query.to)?;
         for hop in &hops {
             writeln!(output, "  {} ({}): {}", hop.at, hop.point, hop.explanation.replace('\n', "\n  "))?;
+            hop.note.iter().try_for_each(|note| writeln!(output, "    note: {note}"))?;
         }
     }
     Ok(if allowed { Outcome::Fine } else { Outcome::Found })
@@ -89,6 +90,10 @@ pub(super) fn matrix(
         }
     }
     columns.sort_by(|(a, _), (b, _)| a.cmp(b));
+    let cells = (clients.len() + 1).saturating_mul(columns.len());
+    if cells > MOST_CELLS {
+        return Err(QueryError::Matrix { rows: clients.len() + 1, columns: columns.len() });
+    }
     let rows = clients.iter().map(Some).chain([None]);
     let first =
         rows.clone().map(|client| client.map_or(PLAINTEXT.len(), |id| id.as_str().len())).max().unwrap_or(0);
@@ -111,8 +116,9 @@ pub(super) fn matrix(
 pub(super) fn list(world: &World, options: &Options, output: &mut impl Write) -> io::Result<Outcome> {
     let mut findings = world.findings.clone();
     findings.extend(lint::lint(&world.objects, &world.surroundings(options.semantics)));
-    findings.sort_by(|a, b| (b.level, &a.object, &a.path).cmp(&(a.level, &b.object, &b.path)));
-    findings.dedup();
+    // What reading found already has its place as well.
+    findings.sort_by(|a, b| order(a).cmp(&order(b)).then(b.place.cmp(&a.place)));
+    findings.dedup_by(|a, b| order(a) == order(b));
     for finding in &findings {
         if options.json {
             writeln!(output, "{}", json!(finding))?;
@@ -124,8 +130,14 @@ pub(super) fn list(world: &World, options: &Options, output: &mut impl Write) ->
     Ok(if found { Outcome::Found } else { Outcome::Fine })
 }
 
-fn compile(world: &World, options: &Options) -> Result<Compiled, QueryError> {
-    world.compile(&world.settings, options.semantics, options.fail_closed).map_err(QueryError::Policies)
+/// Worst first, then by object and field.
+fn order(finding: &Finding) -> impl Ord + '_ {
+    let Finding { level, object, path, code, value, .. } = finding;
+    (std::cmp::Reverse(*level), object, path, *code, value)
+}
+
+fn compile(world: &World, options: &Options) -> Result<Compiled, CompileError> {
+    world.compile(&world.settings, options.semantics, options.fail_closed)
 }
 
 /// `namespace/name` with or without `:port`.
@@ -163,6 +175,8 @@ fn find<'a>(
 }
 
 const PLAINTEXT: &str = "plaintext";
+/// As many as a second or two decides, and far more than anybody reads.
+const MOST_CELLS: usize = 100_000;
 
 /// Why a question cannot be answered.
 #[derive(Debug, Error)]
@@ -171,10 +185,14 @@ pub(super) enum QueryError {
     Claims(serde_json::Error),
     #[error("--from {text}: {error}")]
     From { text: String, error: mesh_identity::SpiffeIdError },
+    #[error(
+        "a matrix of {rows} identities and {columns} ports has more than {MOST_CELLS} cells; name fewer files with -f"
+    )]
+    Matrix { rows: usize, columns: usize },
     #[error(transparent)]
     Output(#[from] io::Error),
-    #[error("{}", .0.iter().map(|error| format!("{error}; {}", error.fix())).collect::<Vec<_>>().join("\nexplain: "))]
-    Policies(Vec<ObjectError>),
+    #[error(transparent)]
+    Policies(#[from] CompileError),
     #[error("{to} has no such port; write namespace/name:port")]
     Port { to: String },
     #[error("--to {text}: write namespace/name or namespace/name:port")]

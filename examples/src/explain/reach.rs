@@ -11,6 +11,7 @@ use mesh_policy::{
     waypoint::{self, Answer, Claims, Headers, RequestFacts, ServiceKind, StreamFacts, Target},
 };
 use serde::Serialize;
+use serde_json::Value;
 
 use super::{
     options::Request,
@@ -50,6 +51,12 @@ pub(super) struct Hop {
     pub(super) rule: Option<usize>,
     /// The proof, for people.
     pub(super) explanation: String,
+    /// The proof, for machines.
+    #[serde(skip_serializing_if = "Value::is_null")]
+    pub(super) proof: Value,
+    /// What has to be known to rely on the verdict.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) note: Option<&'static str>,
 }
 
 impl Hop {
@@ -57,7 +64,15 @@ impl Hop {
         self.verdict == ALLOW
     }
 
-    fn new(point: &'static str, at: String, reason: Reason<'_>, explanation: String) -> Self {
+    fn new(
+        point: &'static str,
+        at: String,
+        reason: Reason<'_>,
+        explanation: &(impl Serialize + ToString),
+        note: Option<&'static str>,
+    ) -> Self {
+        let proof = serde_json::to_value(explanation).unwrap_or_default();
+        let explanation = explanation.to_string();
         Self {
             point,
             at,
@@ -66,6 +81,8 @@ impl Hop {
             policy: reason.policy().map(PolicyName::to_string),
             rule: reason.rule(),
             explanation,
+            proof,
+            note,
         }
     }
 }
@@ -92,21 +109,28 @@ pub(super) fn reach(world: &World, compiled: &Compiled, client: Client<'_>, to: 
     }
     // Behind a waypoint, a node proxy sees the waypoint.
     let identity = waypoint.and_then(|waypoint| world.identity_of(waypoint));
-    let peer = if waypoint.is_some() { identity.as_ref() } else { client.peer };
+    let seen = match waypoint {
+        Some(waypoint) => Client {
+            peer: identity.as_ref(),
+            address: world.address_of(waypoint).unwrap_or(UNKNOWN),
+            ..client
+        },
+        None => client,
+    };
+    let note = world.note_of(seen.address);
+    let at_node = |workload, port| at_node(compiled, seen, workload, namespace, port, note);
     match to {
-        Destination::Workload(workload, port) => {
-            hops.push(at_node(compiled, client, peer, Some(workload), namespace, port))
-        }
+        Destination::Workload(workload, port) => hops.push(at_node(Some(workload), port)),
         Destination::Service(service, port) => {
             let before = hops.len();
             for workload in world.endpoints(service) {
                 if let Some(port) = workload.target_port(port) {
-                    hops.push(at_node(compiled, client, peer, Some(workload), namespace, port));
+                    hops.push(at_node(Some(workload), port));
                 }
             }
             if hops.len() == before {
                 let port = port.target.parse().unwrap_or(port.port);
-                hops.push(at_node(compiled, client, peer, None, namespace, port));
+                hops.push(at_node(None, port));
             }
         }
     }
@@ -130,20 +154,24 @@ fn at_waypoint(
             (None, SocketAddr::new(address(&workload.addresses), port), None)
         }
     };
+    let headers = &client.request.headers;
+    let told = headers.iter().filter(|(name, _)| name.eq_ignore_ascii_case("x-forwarded-for"));
+    let told = told.map(|(_, value)| value.as_str());
     let stream = StreamFacts {
         target: Target::Waypoint { namespace: &waypoint.namespace, name: &waypoint.name, service },
         source: client.address,
-        remote: client.address,
+        remote: world.settings.forwarded_for.client(client.address, told),
         peer: client.peer.map(SpiffeId::as_str),
         destination,
         sni: client.sni,
         metadata: &[],
     };
+    let note = world.note_of(client.address);
     let at = format!("waypoint {}/{}", waypoint.namespace, waypoint.name);
     // A provider's answer is not known here, so what hangs on it is denied.
     if !is_http.unwrap_or_else(|| client.request.is_http()) {
         let explanation = compiled.streams.explain(&stream, |_| Answer::Failed);
-        return Hop::new("waypoint-tcp", at, explanation.decision().reason(), explanation.to_string());
+        return Hop::new("waypoint-tcp", at, explanation.decision().reason(), &explanation, note);
     }
     let Request { method, path, host, headers, .. } = client.request;
     let path = match world.settings.normalization.normalize(path.as_deref().unwrap_or("/")) {
@@ -151,7 +179,8 @@ fn at_waypoint(
         Err(error) => {
             let reason = format!("{error}, refused with status 400 before any policy");
             let (point, verdict) = ("waypoint-http", "deny");
-            return Hop { point, at, verdict, explanation: reason.clone(), reason, policy: None, rule: None };
+            let (explanation, proof) = (reason.clone(), Value::Null);
+            return Hop { point, at, verdict, explanation, reason, policy: None, rule: None, proof, note };
         }
     };
     let lines: Vec<_> = headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes())).collect();
@@ -164,16 +193,16 @@ fn at_waypoint(
         claims: client.claims,
     };
     let explanation = compiled.requests.explain(&facts, |_| Answer::Failed);
-    Hop::new("waypoint-http", at, explanation.decision().reason(), explanation.to_string())
+    Hop::new("waypoint-http", at, explanation.decision().reason(), &explanation, note)
 }
 
 fn at_node(
     compiled: &Compiled,
     client: Client<'_>,
-    peer: Option<&SpiffeId>,
     workload: Option<&Workload>,
     namespace: &str,
     port: u16,
+    note: Option<&'static str>,
 ) -> Hop {
     let nobody = unsaid_labels();
     let labels = workload.map_or(&nobody, |workload| &workload.labels);
@@ -181,7 +210,7 @@ fn at_node(
     listed.extend(workload.iter().flat_map(|workload| workload.listed.iter().cloned()));
     let facts = ConnectionFacts {
         source: client.address,
-        peer,
+        peer: client.peer,
         destination: SocketAddr::new(workload.map_or(UNKNOWN, |workload| address(&workload.addresses)), port),
         namespace,
         policies: &listed,
@@ -191,7 +220,7 @@ fn at_node(
         Some(workload) => format!("node of {namespace}/{}", workload.name),
         None => format!("node of a workload in {namespace} that is not in the folder"),
     };
-    Hop::new("node", at, explanation.decision().reason(), explanation.to_string())
+    Hop::new("node", at, explanation.decision().reason(), &explanation, note)
 }
 
 fn address(addresses: &[IpAddr]) -> IpAddr {
@@ -199,12 +228,27 @@ fn address(addresses: &[IpAddr]) -> IpAddr {
 }
 
 impl World {
+    /// The workload of a waypoint.
+    fn workload_of(&self, waypoint: &GatewayName) -> Option<&Workload> {
+        let label = "gateway.networking.k8s.io/gateway-name";
+        self.workloads.iter().find(|workload| {
+            workload.namespace == waypoint.namespace && workload.labels.get(label) == Some(&waypoint.name)
+        })
+    }
+
+    fn address_of(&self, waypoint: &GatewayName) -> Option<IpAddr> {
+        self.workload_of(waypoint)?.addresses.first().copied()
+    }
+
+    /// What to know where policies ask for an address that nobody told.
+    fn note_of(&self, source: IpAddr) -> Option<&'static str> {
+        (source == UNKNOWN && self.asks_for_addresses())
+            .then_some("the source's address is not known, 0.0.0.0 stands for it; policies ask for addresses")
+    }
+
     /// The identity of a waypoint: that of its workload if there is one, else the account that is made for it.
     fn identity_of(&self, waypoint: &GatewayName) -> Option<SpiffeId> {
-        let label = "gateway.networking.k8s.io/gateway-name";
-        let own = self.workloads.iter().find(|workload| {
-            workload.namespace == waypoint.namespace && workload.labels.get(label) == Some(&waypoint.name)
-        });
+        let own = self.workload_of(waypoint);
         let account = own.map_or(waypoint.name.as_str(), Workload::account);
         self.identity(&waypoint.namespace, account)
     }

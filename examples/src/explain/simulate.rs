@@ -7,7 +7,6 @@ use std::{
 
 use mesh_policy::{
     PolicyName,
-    object::ObjectError,
     simulate::{AccessRecord, Simulation},
 };
 use thiserror::Error;
@@ -17,7 +16,7 @@ use super::{
     manifests::{self, LoadError},
     options::Options,
     reach::unsaid_labels,
-    world::{Compiled, World},
+    world::{CompileError, Compiled, World},
 };
 
 /// Lists the connections whose verdict would be another.
@@ -30,10 +29,10 @@ pub(super) fn run(
 ) -> Result<Outcome, SimulateError> {
     let other = manifests::load(&Options { files: vec![path.to_owned()], ..options.clone() })?;
     let before = world.compile(&world.settings, options.semantics, options.fail_closed);
-    let before = before.map_err(SimulateError::Policies)?;
+    let before = before?;
     // The mesh, and where the other files have none the workloads, stay as they are.
     let after = other.compile(&world.settings, options.semantics, options.fail_closed);
-    let after = after.map_err(SimulateError::Policies)?;
+    let after = after?;
     let workloads_after = if other.workloads.is_empty() { world } else { &other };
     let (mut connections, mut changes, mut bad) = (0_usize, 0_usize, 0_usize);
     for (index, line) in input.lines().enumerate() {
@@ -87,6 +86,6 @@ pub(super) enum SimulateError {
     Load(#[from] LoadError),
     #[error(transparent)]
     Output(#[from] io::Error),
-    #[error("{}", .0.iter().map(|error| format!("{error}; {}", error.fix())).collect::<Vec<_>>().join("\nexplain: "))]
-    Policies(Vec<ObjectError>),
+    #[error(transparent)]
+    Policies(#[from] CompileError),
 }

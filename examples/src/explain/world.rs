@@ -6,12 +6,13 @@ use std::{
 };
 
 use mesh_policy::{
-    Finding, MissingPolicy, Policy, PolicyName, PolicySet, Semantics,
+    Finding, MissingPolicy, Policy, PolicyName, PolicySet, PolicySetError, Semantics,
     crd::{NodePolicies, NodeSettings},
     lint::{KnownService, KnownWorkload, Surroundings},
-    object::{ObjectError, PolicyObjects},
+    object::{AuthorizationPolicy, ObjectError, PolicyObjects, Source},
     waypoint::{ForwardedFor, Mesh, PathNormalization, RequestPolicySet, StreamPolicySet},
 };
+use thiserror::Error;
 
 /// A mesh: its policies, and what they apply to.
 #[derive(Clone, Debug, Default)]
@@ -110,6 +111,20 @@ pub(super) enum WaypointUse {
     Named(GatewayName),
 }
 
+/// Why policies cannot be compiled.
+#[derive(Debug, Error)]
+pub(super) enum CompileError {
+    #[error("{}", listed(.0.findings()))]
+    Refused(#[from] ObjectError),
+    #[error("{0}; give one of them another name, or remove it")]
+    Duplicate(#[from] PolicySetError),
+}
+
+/// A finding on each line.
+pub(super) fn listed(findings: &[Finding]) -> String {
+    findings.iter().map(ToString::to_string).collect::<Vec<_>>().join("\nexplain: ")
+}
+
 /// Policies compiled for every point.
 #[derive(Debug)]
 pub(super) struct Compiled {
@@ -124,28 +139,24 @@ impl World {
     ///
     /// # Errors
     ///
-    /// What strict semantics refuse, unless objects are to fail closed.
+    /// What strict semantics refuse, unless objects are to fail closed, and two policies of one name.
     pub(super) fn compile(
         &self,
         settings: &Settings,
         semantics: Semantics,
         fail_closed: bool,
-    ) -> Result<Compiled, Vec<ObjectError>> {
+    ) -> Result<Compiled, CompileError> {
         let mesh = settings.mesh.clone();
         let root_namespace = mesh.root_namespace.clone();
         let mut sent = self.objects.clone();
         sent.authorization.retain(|policy| !self.not_at_node.contains(&policy.metadata.policy_name()));
-        let listing = NodePolicies::new(&sent, NodeSettings { root_namespace, semantics, dry_run: true });
+        let listing = NodePolicies::new(&sent, NodeSettings { root_namespace, semantics, dry_run: true })?;
         let missing = match semantics {
             Semantics::Istio => MissingPolicy::Skip,
             Semantics::Strict => MissingPolicy::Deny,
         };
-        let mut node = PolicySet::builder()
-            .missing(missing)
-            .policies(listing.policies().to_vec())
-            .build()
-            .unwrap_or_else(|_| PolicySet::empty(missing));
-        self.wire.iter().for_each(|policy| node.insert(policy.clone()));
+        let policies = listing.policies().iter().chain(&self.wire).cloned();
+        let node = PolicySet::builder().missing(missing).policies(policies).build()?;
         let (mut requests, mut streams) = match semantics {
             Semantics::Istio => (RequestPolicySet::istio(mesh.clone()), StreamPolicySet::istio(mesh)),
             Semantics::Strict => (RequestPolicySet::strict(mesh.clone()), StreamPolicySet::strict(mesh)),
@@ -197,6 +208,30 @@ impl World {
             gateways: known(is_mesh).map(|()| gateways.collect()),
             ..Surroundings::new(self.settings.mesh.clone())
         }
+    }
+
+    /// Whether any policy looks at where a connection comes from.
+    pub(super) fn asks_for_addresses(&self) -> bool {
+        let of_object = |policy: &AuthorizationPolicy| {
+            policy.rules.iter().any(|rule| {
+                let by_source = |source: &Source| {
+                    let Source { ip_blocks, not_ip_blocks, remote_ip_blocks, not_remote_ip_blocks, .. } =
+                        source;
+                    [ip_blocks, not_ip_blocks, remote_ip_blocks, not_remote_ip_blocks]
+                        .iter()
+                        .any(|all| !all.is_empty())
+                };
+                let by_key = |key: &str| key == "source.ip" || key == "remote.ip";
+                rule.from.iter().any(by_source) || rule.when.iter().any(|condition| by_key(&condition.key))
+            })
+        };
+        let of_wire = |policy: &Policy| {
+            let matches =
+                policy.rules.iter().flat_map(|rule| &rule.clauses).flat_map(|clause| &clause.matches);
+            let mut matches = matches.map(|one| !one.source_ips.is_empty() || !one.not_source_ips.is_empty());
+            matches.any(|asks| asks)
+        };
+        self.objects.authorization.iter().any(of_object) || self.wire.iter().any(of_wire)
     }
 
     /// The workloads that a service selects.

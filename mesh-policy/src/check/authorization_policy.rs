@@ -149,12 +149,7 @@ fn nearest(key: &str) -> String {
     }
 }
 
-fn check_values(
-    values: &[String],
-    attribute: Option<&Attribute>,
-    path: Path<'_>,
-    report: &mut Report<'_>,
-) {
+fn check_values(values: &[String], attribute: Option<&Attribute>, path: Path<'_>, report: &mut Report<'_>) {
     if attribute == Some(&Attribute::ServiceAccount) && values.len() > MOST_ACCOUNTS {
         report.add_with(Code::TooMany, path, format!("list at most {MOST_ACCOUNTS} service accounts"));
     }

@@ -174,8 +174,9 @@ impl Reading {
             true if group == FOREIGN_GROUP => self.pass_over(value, kind),
             // In a list, an item need not say it.
             true => {
-                let version = version.or((!kind_of_list.is_empty()).then_some(VERSIONS[0]));
-                self.read_policy(value, kind, version, place);
+                let [newest, _] = VERSIONS;
+                let implied = (!kind_of_list.is_empty()).then_some(newest);
+                self.read_policy(value, kind, version.or(implied), place);
             }
         }
     }
@@ -261,13 +262,18 @@ fn is_fatal(finding: &Finding, semantics: Semantics) -> bool {
 }
 
 /// What stands for an AuthorizationPolicy that cannot be used.
-fn closed(policy: AuthorizationPolicy, findings: &[Finding], says_action: bool) -> Option<AuthorizationPolicy> {
+fn closed(
+    policy: AuthorizationPolicy,
+    findings: &[Finding],
+    says_action: bool,
+) -> Option<AuthorizationPolicy> {
     let broken = |field: &str| findings.iter().any(|finding| finding.path.starts_with(field));
     let any = |code: Code| findings.iter().any(|finding| finding.code == code);
     // Any field may have been in what could not be read, and what is not known may be one that is mis-spelled.
     let lost = findings.iter().any(|finding| {
         finding.path == "spec" && finding.code == Code::WrongType
-            || finding.code == Code::UnknownField && !finding.path.trim_start_matches("spec.").contains(['.', '['])
+            || finding.code == Code::UnknownField
+                && !finding.path.trim_start_matches("spec.").contains(['.', '['])
     });
     let unknown = !says_action && (lost || broken("spec.action"));
     let (action, rules) = match policy.action {

@@ -49,7 +49,8 @@ impl Serialize for AuthorizationPolicy {
             rules: &'a [Rule],
         }
         // What stands in for another object is not written as what it is: no field of Kubernetes says it.
-        let Self { metadata, selector, target_ref, target_refs, action, provider, rules, is_everywhere: _ } = self;
+        let Self { metadata, selector, target_ref, target_refs, action, provider, rules, is_everywhere: _ } =
+            self;
         let (selector, target_ref, provider) = (selector.as_ref(), target_ref.as_ref(), provider.as_ref());
         let spec = Spec { selector, target_ref, target_refs, action: *action, provider, rules };
         envelope(serializer, Self::KIND, metadata, &spec)

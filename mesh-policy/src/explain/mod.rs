@@ -6,9 +6,9 @@ mod mismatch;
 mod serialize;
 
 pub(crate) use mismatch::alternatives;
+pub use mismatch::{Actual, Expected, Field, MatchMiss, Mismatch};
 #[cfg(feature = "crd")]
 pub(crate) use serialize::decision;
-pub use mismatch::{Actual, Expected, Field, MatchMiss, Mismatch};
 
 use std::cmp::Reverse;
 

@@ -112,7 +112,8 @@ fn template_covers(wide: &str, narrow: &str) -> bool {
         // A text without wildcards is one path.
         (Some(wide), false) => !narrow.contains('*') && wide.matches(narrow),
         (Some(_), true) => {
-            let is_taken = |wide: &str, narrow: &str| wide == narrow || wide == "{*}" && is_one_segment(narrow);
+            let is_taken =
+                |wide: &str, narrow: &str| wide == narrow || wide == "{*}" && is_one_segment(narrow);
             let mut narrow = narrow.split('/');
             for segment in wide.split('/') {
                 if segment == "{**}" {

@@ -94,12 +94,15 @@ impl Attribute {
             "source.trustDomain" => Self::TrustDomain,
             key => {
                 if let Some(name) = key.strip_prefix("request.headers") {
-                    return bracketed(name).map(|name| Self::Header(Header::new(name))).ok_or(KeyError::Brackets);
+                    return bracketed(name)
+                        .map(|name| Self::Header(Header::new(name)))
+                        .ok_or(KeyError::Brackets);
                 }
                 if let Some(names) = key.strip_prefix("request.auth.claims") {
                     return claim(names).map(Self::Claim).ok_or(KeyError::Brackets);
                 }
-                let filter = key.strip_prefix("experimental.").filter(|key| key.starts_with("envoy.filters."));
+                let filter =
+                    key.strip_prefix("experimental.").filter(|key| key.starts_with("envoy.filters."));
                 let filter = filter.ok_or(KeyError::Unknown)?;
                 let parts = filter.strip_suffix(']').unwrap_or(filter).split_once('[');
                 let (filter, key) = parts.ok_or(KeyError::Brackets)?;

@@ -33,8 +33,8 @@ pub use policy::{DroppedRule, RulePart};
 pub use set::{EnforcementPoint, RequestPolicySet, Requests, StreamPolicySet, Streams, WaypointPolicySet};
 pub(crate) use target::WAYPOINT_CLASS;
 pub use target::{Labels, Service, ServiceKind, Target};
-pub(crate) use value::{PathTemplate, RequestPrincipal};
 pub use tokens::{Authentication, Token, TokenRules, TokenState};
+pub(crate) use value::{PathTemplate, RequestPrincipal};
 
 /// The body that Istio's proxies send with the status 403 for a request that is denied.
 pub const DENIED_BODY: &str = "RBAC: access denied";

@@ -128,21 +128,25 @@ impl<'a> Target<'a> {
             Self::Gateway { namespace, name, .. } => {
                 let [own, root] = namespaces(namespace, mesh);
                 let gateway = Some(PlaceRef::Gateway(namespace, name));
-                let [own_unknown, root_unknown] = [own, root].map(|namespace| namespace.map(PlaceRef::Unknown));
+                let [own_unknown, root_unknown] =
+                    [own, root].map(|namespace| namespace.map(PlaceRef::Unknown));
                 let [own, root] = [own, root].map(|namespace| namespace.map(PlaceRef::Namespace));
                 [own, root, gateway, own_unknown, root_unknown, None]
             }
             Self::Waypoint { namespace, name, service } => {
                 let [own, root] = namespaces(namespace, mesh);
                 let of_service = service.map(|service| service.namespace);
-                let of_service = of_service.filter(|other| [own, root].iter().all(|known| *known != Some(other)));
+                let of_service =
+                    of_service.filter(|other| [own, root].iter().all(|known| *known != Some(other)));
                 let gateway = Some(PlaceRef::Gateway(namespace, name));
-                let [own, root, other] = [own, root, of_service].map(|namespace| namespace.map(PlaceRef::Unknown));
+                let [own, root, other] =
+                    [own, root, of_service].map(|namespace| namespace.map(PlaceRef::Unknown));
                 [Some(PlaceRef::Waypoints), gateway, service.map(PlaceRef::Service), own, root, other]
             }
             Self::Workload { namespace, .. } => {
                 let [own, root] = namespaces(namespace, mesh);
-                let [own_unknown, root_unknown] = [own, root].map(|namespace| namespace.map(PlaceRef::Unknown));
+                let [own_unknown, root_unknown] =
+                    [own, root].map(|namespace| namespace.map(PlaceRef::Unknown));
                 let [own, root] = [own, root].map(|namespace| namespace.map(PlaceRef::Namespace));
                 [own, root, None, own_unknown, root_unknown, None]
             }

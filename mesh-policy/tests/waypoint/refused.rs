@@ -89,12 +89,7 @@ fn each_problem_is_refused_where_it_is() {
             "/foo/{*}.txt",
         ),
         (operation(hosts(&["a*b"])), Code::InnerWildcard, "spec.rules[1].to[0].operation.hosts[0]", "a*b"),
-        (
-            operation(methods(&["GET", ""])),
-            Code::EmptyValue,
-            "spec.rules[1].to[0].operation.methods[1]",
-            "",
-        ),
+        (operation(methods(&["GET", ""])), Code::EmptyValue, "spec.rules[1].to[0].operation.methods[1]", ""),
         (operation(Operation::default()), Code::EmptyOperation, "spec.rules[1].to[0].operation", ""),
         (when("source.ips", &["x"]), Code::UnknownKey, "spec.rules[0].when[0].key", "source.ips"),
         (
@@ -200,7 +195,10 @@ fn the_last_good_policy_stays_when_the_next_is_refused() {
     for (path, expected) in [("/a", true), ("/b", false)] {
         reason_of(&set, &get(path), |reason| assert_eq!(reason.policy().is_some(), expected, "{path}"));
     }
-    assert_eq!(set.replaced([&allow(vec![]), &allow(vec![])]).unwrap_err().findings()[0].code, Code::Duplicate);
+    assert_eq!(
+        set.replaced([&allow(vec![]), &allow(vec![])]).unwrap_err().findings()[0].code,
+        Code::Duplicate
+    );
 }
 
 #[test]

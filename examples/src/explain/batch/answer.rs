@@ -6,9 +6,11 @@ use mesh_identity::SpiffeId;
 use mesh_policy::{
     ConnectionFacts, PolicyName, Reason, Verdict,
     waypoint::{
-        Answer, FilterMetadata, Headers, RequestFacts, Service, ServiceKind, Step, StreamFacts, Target,
+        Answer, FilterMetadata, Headers, Question, RequestFacts, Service, ServiceKind, Step, StreamFacts,
+        Target,
     },
 };
+use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::{
@@ -92,7 +94,18 @@ fn at_node(world: &World, used: &Used, line: &Line) -> Result<Value, Fault> {
     };
     let decision = used.compiled.node.evaluate_connection(&facts);
     let dry_run: Vec<_> = decision.dry_run_denials().map(|name| shown(name, used)).collect();
-    Ok(answer(Point::Node, used, decision.reason(), dry_run, Vec::new()))
+    let mut answer = answer(Point::Node, used, decision.reason(), dry_run, Vec::new());
+    if line.explain {
+        add_proof(&mut answer, &used.compiled.node.explain(&facts));
+    }
+    Ok(answer)
+}
+
+fn add_proof(answer: &mut Value, explanation: &impl Serialize) {
+    let proof = serde_json::to_value(explanation).unwrap_or_default();
+    answer.as_object_mut().into_iter().for_each(|fields| {
+        fields.insert("proof".into(), proof.clone());
+    });
 }
 
 fn at_waypoint(world: &World, used: &Used, line: &Line, http: bool) -> Result<Value, Fault> {
@@ -149,9 +162,25 @@ fn at_waypoint(world: &World, used: &Used, line: &Line, http: bool) -> Result<Va
             headers,
             claims: request.claims,
         };
-        asked(line, used.compiled.requests.evaluate_request(&facts), used)?.into_answer(point, used)
+        let mut answer =
+            asked(line, used.compiled.requests.evaluate_request(&facts), used)?.into_answer(point, used);
+        if line.explain {
+            add_proof(
+                &mut answer,
+                &used.compiled.requests.explain(&facts, |question| said_or_failed(line, question)),
+            );
+        }
+        answer
     } else {
-        asked(line, used.compiled.streams.evaluate_stream(&stream), used)?.into_answer(point, used)
+        let mut answer =
+            asked(line, used.compiled.streams.evaluate_stream(&stream), used)?.into_answer(point, used);
+        if line.explain {
+            add_proof(
+                &mut answer,
+                &used.compiled.streams.explain(&stream, |question| said_or_failed(line, question)),
+            );
+        }
+        answer
     };
     Ok(decided)
 }
@@ -181,6 +210,11 @@ fn asked<'a>(line: &Line, mut step: Step<'a>, used: &Used) -> Result<Asked<'a>, 
         decision.audits().map(|(name, rule)| json!({ "policy": shown(name, used), "rule": rule })).collect();
     let dry_run = decision.dry_run_denials().map(|name| shown(name, used)).collect();
     Ok(Asked { reason: decision.reason(), dry_run, audits })
+}
+
+/// What makes no sense was a fault when the decision was made.
+fn said_or_failed(line: &Line, question: &Question<'_>) -> Answer {
+    said(line, question.provider()).unwrap_or(Answer::Failed)
 }
 
 fn said(line: &Line, provider: &str) -> Result<Answer, Fault> {

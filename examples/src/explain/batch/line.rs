@@ -29,6 +29,9 @@ pub(super) struct Line {
     pub(super) policies: Option<Value>,
     #[serde(alias = "fail_closed")]
     pub(super) fail_closed: Option<bool>,
+    /// Whether the answer has the proof.
+    #[serde(default)]
+    pub(super) explain: bool,
     #[serde(default)]
     pub(super) mesh: MeshLine,
     #[serde(default)]

@@ -1,7 +1,7 @@
 //! The policies of a line.
 
 use mesh_policy::{
-    Finding, MissingPolicy, Semantics,
+    MissingPolicy, Semantics,
     crd::{Reading, read},
     object::{AuthorizationPolicy, ObjectError, PolicyObjects},
     waypoint::{ExtensionProvider, ProviderProtocol},
@@ -15,7 +15,7 @@ use super::{
 use crate::explain::{
     manifests::parse_normalization,
     reach::{UNSAID_NAMESPACE, unsaid_labels},
-    world::{Compiled, Settings, World},
+    world::{CompileError, Compiled, Settings, World},
 };
 
 /// All that the policies of a line are compiled from: equal for lines that can share them.
@@ -67,7 +67,10 @@ impl Used {
         }
         let compiled =
             used.as_ref().unwrap_or(world).compile(&settings, source.semantics, source.fail_closed);
-        let mut compiled = compiled.map_err(refused)?;
+        let mut compiled = compiled.map_err(|error| match error {
+            CompileError::Duplicate(error) => Fault::new(error.to_string()),
+            CompileError::Refused(error) => refused(&error),
+        })?;
         if let Some(missing) = &line.mesh.missing_policy {
             let missing = match missing.to_ascii_lowercase().as_str() {
                 "deny" => MissingPolicy::Deny,
@@ -117,25 +120,13 @@ fn inline(world: &World, policies: &Value, source: &Source) -> Result<World, Fau
         false => reading.into_objects(source.semantics),
     };
     own.findings = findings;
-    own.objects = objects.map_err(|error| {
-        let problems = error.findings().iter().map(|finding: &Finding| json!(finding)).collect();
-        Fault { error: error.to_string(), problems }
-    })?;
+    own.objects = objects.map_err(|error| refused(&error))?;
     Ok(own)
 }
 
-fn refused(errors: Vec<ObjectError>) -> Fault {
-    let problem = |error: &ObjectError| {
-        json!({
-            "object": format!("{} {}", error.kind(), error.object()),
-            "path": error.path(),
-            "value": error.value(),
-            "problem": error.problem().to_string(),
-            "instead": error.fix(),
-        })
-    };
-    let first = errors.first().map(ToString::to_string).unwrap_or_default();
-    Fault { error: first, problems: errors.iter().map(problem).collect() }
+fn refused(error: &ObjectError) -> Fault {
+    let problems = error.findings().iter().map(|finding| json!(finding)).collect();
+    Fault { error: error.to_string(), problems }
 }
 
 fn settings(base: &Settings, line: &Line) -> Result<Settings, Fault> {

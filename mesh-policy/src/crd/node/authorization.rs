@@ -168,8 +168,9 @@ impl Convert<'_> {
 
     /// Waypoints take every `*` in a namespace for a wildcard, the form has them at an end only.
     fn namespaces(&self, values: &[String], not_values: &[String], found: &mut Match) -> bool {
-        let pattern =
-            |value: &str| (self.semantics == Semantics::Istio || !has_inner_wildcard(value)).then(|| text(value));
+        let pattern = |value: &str| {
+            (self.semantics == Semantics::Istio || !has_inner_wildcard(value)).then(|| text(value))
+        };
         self.positive(values, pattern, &mut found.namespaces)
             | self.negative(not_values, pattern, &mut found.not_namespaces)
     }

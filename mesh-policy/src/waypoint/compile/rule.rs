@@ -160,7 +160,11 @@ impl RuleContext<'_> {
 
     /// The values that can be used. One that cannot takes the rule out of an ALLOW; elsewhere it only counts
     /// for nothing.
-    fn usable<T>(&self, values: &[String], parse: impl Fn(&str) -> Option<T>) -> Result<Box<[T]>, DroppedRule> {
+    fn usable<T>(
+        &self,
+        values: &[String],
+        parse: impl Fn(&str) -> Option<T>,
+    ) -> Result<Box<[T]>, DroppedRule> {
         let mut usable = Vec::with_capacity(values.len());
         for value in values {
             match parse(value) {

@@ -261,8 +261,10 @@ impl World {
 /// The labels of a workload that is not known: none that a policy selects, and not without labels either, which
 /// Istio takes for having all.
 pub(super) fn unsaid_labels() -> BTreeMap<String, String> {
-    BTreeMap::from([(String::new(), String::new())])
+    BTreeMap::from([(UNSAID_LABEL.to_owned(), "true".to_owned())])
 }
+
+const UNSAID_LABEL: &str = "explain.invalid/not-said";
 
 /// The namespace of what has none that is known.
 pub(super) const UNSAID_NAMESPACE: &str = "default";

@@ -1,5 +1,10 @@
 //! Where tokens are in requests, and what follows from them.
 
+use http::{
+    HeaderName,
+    header::{ACCESS_CONTROL_REQUEST_METHOD, ORIGIN},
+};
+
 use super::{Mesh, RequestFacts, Target, header::Header};
 use crate::object::{JwtRule, RequestAuthentication};
 
@@ -78,9 +83,11 @@ impl TokenRules {
     /// The tokens of a request: for each rule, in the order of their issuers, those where the rule looks.
     ///
     /// Without places of its own, a rule looks for `Authorization: Bearer …`, then for the query parameter
-    /// `access_token`.
+    /// `access_token`. None in a preflight of CORS, which browsers send without credentials and which Istio exempts:
+    /// `OPTIONS` with the headers `origin` and `access-control-request-method`.
     pub fn tokens<'a>(&'a self, facts: &'a RequestFacts<'a>) -> impl Iterator<Item = Token<'a>> {
-        self.rules.iter().flat_map(move |rule| {
+        let rules = if is_preflight(facts) { &[] } else { self.rules.as_slice() };
+        rules.iter().flat_map(move |rule| {
             let texts = rule.places.iter().flat_map(move |place| place.texts(facts));
             texts.map(|text| Token { rule: &rule.rule, text })
         })
@@ -144,6 +151,11 @@ impl Place {
         });
         in_headers.chain(in_query).chain(in_cookies)
     }
+}
+
+fn is_preflight(facts: &RequestFacts<'_>) -> bool {
+    let has = |name: HeaderName| Header::new(name.as_str()).lines(facts).next().is_some();
+    facts.method == "OPTIONS" && has(ORIGIN) && has(ACCESS_CONTROL_REQUEST_METHOD)
 }
 
 /// The lines of a header that are texts.

@@ -55,6 +55,21 @@ fn tokens_are_bearers_or_parameters_unless_a_rule_says_otherwise() {
     assert!(rules(vec![]).is_empty());
 }
 
+// waypoint#74
+#[test]
+fn a_preflight_has_no_token() {
+    let default = rules(vec![rule("iss")]);
+    let with_token = || get("/").with_header("authorization", "Bearer a");
+    let preflight = |method: &str| {
+        let call = with_token().with_header("Origin", "https://example.org");
+        Call { method: method.to_owned(), ..call.with_header("access-control-request-method", "PUT") }
+    };
+    assert!(found(&default, &preflight("OPTIONS")).is_empty());
+    assert_eq!(found(&default, &preflight("GET")).len(), 1, "another method");
+    let options = Call { method: "OPTIONS".to_owned(), ..with_token() };
+    assert_eq!(found(&default, &options).len(), 1, "nothing that a preflight asks");
+}
+
 // policy#88
 #[test]
 fn missing_tokens_go_on_and_invalid_ones_do_not() {

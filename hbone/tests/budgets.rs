@@ -71,6 +71,29 @@ async fn tunnel_over_its_budget_is_reset_alone() {
     assert_eq!(std::io::Error::from(error).kind(), ErrorKind::BrokenPipe);
 }
 
+// What h2 still has of such a tunnel nobody would take.
+#[tokio::test(start_paused = true)]
+async fn tunnel_over_its_budget_is_reset_also_when_this_side_has_finished() {
+    let server = server::Builder::new().stream_budget(100_000);
+    let (send, mut connection) = pair_with(client::Builder::new(), server).await;
+    let handle = connection.handle();
+    let (stalled, unread) = tokio::join!(send.connect(request()), async {
+        let unread = connection.accept().await.unwrap().unwrap().accept().unwrap();
+        serve(connection, echo);
+        unread
+    });
+    let (mut recv, mut half) = unread.into_split();
+    half.finish().unwrap();
+    drop(half);
+    let (mut stalled, data) = (stalled.unwrap(), vec![0; 1 << 20]);
+    let sent = timeout(Duration::from_secs(60), stalled.write_all(&data)).await;
+    assert!(sent.expect("it is told").unwrap_err().kind() == ErrorKind::ConnectionReset);
+    assert_eq!(handle.held_bytes(), 0);
+    let error = recv.data().await.unwrap().unwrap_err();
+    assert!(matches!(error, TunnelError::OverBudget), "{error:?}");
+    assert_echoes(&mut send.connect(request()).await.unwrap()).await;
+}
+
 #[tokio::test(start_paused = true)]
 async fn full_window_is_within_the_budget_however_it_was_filled() {
     for size in [1, 100, 15_000, 16_384, 65_536] {
@@ -170,6 +193,20 @@ async fn client_keeps_to_the_budget_of_the_process() {
     assert_eq!((error.side(), error.is_retryable(), budget.refused()), (Side::Local, false, 1));
     drop((near, far, send));
     tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(budget.held(), 0);
+}
+
+// Nothing else happens on the connection, which would make its driver look.
+#[tokio::test(start_paused = true)]
+async fn what_is_read_is_off_the_account_at_once() {
+    const HELD: usize = 400_000;
+    let budget = Budget::new(1 << 19);
+    let server = server::Builder::new().budget(budget.clone()).without_keepalive();
+    let (mut near, mut far, _send) = tunnel_with(client::Builder::new().without_keepalive(), server).await;
+    near.write_all(&vec![0; HELD]).await.unwrap();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert!(budget.held() >= HELD - (64 << 10), "{budget:?}");
+    far.read_exact(&mut vec![0; HELD]).await.unwrap();
     assert_eq!(budget.held(), 0);
 }
 

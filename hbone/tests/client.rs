@@ -262,15 +262,51 @@ async fn dropped_connection_ends_its_tunnels() {
     let ((send, connection), server) = (client.unwrap(), server.unwrap());
     let driver = tokio::spawn(connection);
     serve(server, echo);
-    let mut tunnel = send.connect(request()).await.unwrap();
+    let tunnel = send.connect(request()).await.unwrap();
     driver.abort();
-    let error = tunnel.read(&mut [0]).await.unwrap_err();
-    assert_eq!(error.kind(), std::io::ErrorKind::ConnectionAborted);
+    assert!(driver.await.unwrap_err().is_cancelled());
+    support::assert_closed_here(tunnel).await;
     assert!(send.is_closed());
 }
 
 #[tokio::test(start_paused = true)]
-async fn flood_of_pings_or_garbage_ends_the_connection_with_an_error() {
+async fn abort_ends_the_connection_and_its_tunnels_now() {
+    let (near, far) = duplex(PIPE);
+    let (client, server) = tokio::join!(client::handshake(near), server::handshake(far));
+    let ((send, connection), server) = (client.unwrap(), server.unwrap());
+    let handle = connection.handle();
+    let driver = tokio::spawn(connection);
+    let server = serve(server, echo);
+    let tunnel = send.connect(request()).await.unwrap();
+    handle.abort();
+    assert!(send.is_closed());
+    let error = send.connect(request()).await.unwrap_err();
+    assert!(matches!(error, ConnectError::Closed) && error.is_retryable(), "{error:?}");
+    driver.await.unwrap().unwrap();
+    support::assert_closed_here(tunnel).await;
+    server.await.unwrap();
+    // It outlives the connection, and does nothing.
+    handle.abort();
+    handle.drain(tokio::time::Instant::now());
+}
+
+#[tokio::test(start_paused = true)]
+async fn request_under_way_learns_that_the_connection_was_aborted() {
+    let (near, far) = duplex(PIPE);
+    let (client, mut peer) = tokio::join!(client::handshake(near), Peer::server(far, &[]));
+    let (send, connection) = client.unwrap();
+    let handle = connection.handle();
+    tokio::spawn(connection);
+    let connecting = tokio::spawn(async move { send.connect(request()).await });
+    peer.next_of(HEADERS).await;
+    handle.abort();
+    let error = connecting.await.unwrap().unwrap_err();
+    assert!(matches!(error, ConnectError::Lost(ConnectionError::Closed)), "{error:?}");
+    assert!(!error.is_retryable(), "the peer may have acted on it");
+}
+
+#[tokio::test(start_paused = true)]
+async fn frame_on_a_stream_never_opened_ends_the_connection_with_an_error() {
     let (near, far) = duplex(PIPE);
     let (client, mut peer) = tokio::join!(client::handshake(near), Peer::server(far, &[]));
     let (_send, connection) = client.unwrap();

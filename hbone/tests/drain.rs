@@ -212,10 +212,21 @@ async fn draining_client_drops_what_is_left_at_the_deadline() {
     let open = tokio::spawn(async move { send.connect(request()).await.unwrap() });
     peer.next_of(HEADERS).await;
     peer.accept(1).await;
-    let mut tunnel = open.await.unwrap();
+    let tunnel = open.await.unwrap();
     let start = Instant::now();
     handle.drain(start + GRACE);
     driver.await.unwrap().unwrap();
     assert_eq!(start.elapsed().as_secs(), GRACE.as_secs());
-    assert!(tunnel.read(&mut [0]).await.is_err());
+    support::assert_closed_here(tunnel).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn dropped_server_ends_its_tunnels() {
+    let (send, mut connection) = pair().await;
+    let (near, far) = tokio::join!(send.connect(request()), async {
+        connection.accept().await.unwrap().unwrap().accept().unwrap()
+    });
+    drop(connection);
+    support::assert_closed_here(far).await;
+    drop(near);
 }

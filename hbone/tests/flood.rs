@@ -269,6 +269,49 @@ async fn connection_without_tunnels_is_drained() {
     assert!(ended.await.unwrap().is_none());
 }
 
+// hbone#91
+#[tokio::test(start_paused = true)]
+async fn request_that_crosses_the_goodbye_of_an_idle_connection_is_served_to_its_end() {
+    let idle = Duration::from_secs(60);
+    let builder = server::Builder::new().first_request_timeout(None).idle_timeout(Some(idle));
+    let (connection, mut peer) = server(builder).await;
+    let ended = hold_all(connection);
+    assert_eq!(goaway(&mut peer).await, ResetReason::NoError);
+    peer.request(1, &CONNECT).await;
+    peer.next_of(HEADERS).await;
+    let start = Instant::now();
+    while start.elapsed() < 10 * idle {
+        peer.next().await.expect("the tunnel is open");
+    }
+    assert!(!ended.is_finished());
+    peer.send(RST_STREAM, 0, 1, &CANCEL).await;
+    while peer.next().await.is_some() {}
+    assert!(ended.await.unwrap().is_none());
+}
+
+#[tokio::test(start_paused = true)]
+async fn requests_taken_back_count_also_when_too_many_wait() {
+    let builder = server::Builder::new().max_pending(2).requests_taken_back(50, 10);
+    let (connection, mut peer) = server(builder).await;
+    // All in one turn.
+    take_back(&mut peer, 1, 70).await;
+    let ended = hold_all(connection);
+    assert_eq!(goaway(&mut peer).await, ResetReason::EnhanceYourCalm);
+    assert_flood(ended.await.unwrap(), Flood::Requests);
+}
+
+#[tokio::test(start_paused = true)]
+async fn requests_for_no_tunnel_end_the_connection() {
+    let (connection, mut peer) = server(server::Builder::new().requests_taken_back(50, 10)).await;
+    let ended = hold_all(connection);
+    let get = [(":method", "GET"), (":scheme", "http"), (":path", "/"), (":authority", "example.org")];
+    for stream in (1..).step_by(2).take(70) {
+        peer.request(stream, &get).await;
+    }
+    assert_eq!(goaway(&mut peer).await, ResetReason::EnhanceYourCalm);
+    assert_flood(ended.await.unwrap(), Flood::Requests);
+}
+
 #[tokio::test(start_paused = true)]
 async fn limits_of_time_can_be_switched_off() {
     let builder = server::Builder::new().first_request_timeout(None).idle_timeout(None);

@@ -132,6 +132,56 @@ async fn a_hundred_thousand_unread_one_byte_writes_harm_nothing() {
     assert_eq!(received.len(), 100_000);
 }
 
+// hbone#19: many peers take a flood of small frames for an attack.
+#[tokio::test(start_paused = true)]
+async fn small_writes_in_a_burst_share_a_frame() {
+    let (tunnel, mut peer) = tunnel_to_peer(&[]).await;
+    let (_recv, mut half) = tunnel.into_split();
+    let mut expected = Vec::new();
+    for round in 0..100_u8 {
+        for piece in 0..100_u8 {
+            half.send(Bytes::from(vec![round ^ piece; 5])).await.unwrap();
+            expected.extend([round ^ piece; 5]);
+        }
+        tokio::task::yield_now().await;
+    }
+    half.finish().unwrap();
+    let (mut received, mut frames) = (Vec::new(), 0);
+    while received.len() < expected.len() {
+        received.extend(peer.next_of(DATA).await.payload);
+        frames += 1;
+    }
+    assert!(received == expected);
+    assert!(frames <= 201, "{frames} frames for 10,000 writes");
+}
+
+// What is small does not overtake, nor is it overtaken.
+#[tokio::test(start_paused = true)]
+async fn writes_of_all_sizes_keep_their_order() {
+    let (near, mut far, _send) = tunnel().await;
+    let (recv, mut half) = near.into_split();
+    let mut expected = Vec::new();
+    let pieces: Vec<_> = [1, 5_000, 10, 10, 100_000, 4_095, 4_096, 3, 70_000, 1, 1]
+        .into_iter()
+        .cycle()
+        .take(200)
+        .zip((0..=u8::MAX).cycle())
+        .map(|(length, fill)| Bytes::from(vec![fill; length]))
+        .collect();
+    expected.extend(pieces.iter().flatten());
+    let sending = tokio::spawn(async move {
+        for piece in pieces {
+            half.send(piece).await.unwrap();
+        }
+        half.finish().unwrap();
+        half
+    });
+    let mut received = Vec::new();
+    far.read_to_end(&mut received).await.unwrap();
+    assert!(received == expected);
+    drop((sending.await, recv));
+}
+
 #[tokio::test(start_paused = true)]
 async fn frames_are_at_most_64_kib_long() {
     let (tunnel, mut peer) =

@@ -4,18 +4,23 @@
 
 mod support;
 
-use std::future::Future;
+use std::{future::Future, time::Duration};
 
 use allocation_counter::{AllocationInfo, measure};
+use bytes::Bytes;
 use hbone::{client, server};
 use support::{
-    PIPE, echo,
-    frames::{DATA, END_HEADERS, GOAWAY, HEADERS, Peer, SETTINGS, WINDOW_UPDATE, encode_fields},
+    PIPE, client_and_peer, echo,
+    frames::{
+        DATA, END_HEADERS, GOAWAY, HEADERS, INITIAL_WINDOW_SIZE, Peer, SETTINGS, WINDOW_UPDATE, encode,
+        encode_fields,
+    },
     raw_client, raw_connect, request, serve,
 };
 use tokio::{
-    io::{AsyncReadExt, duplex},
+    io::{AsyncReadExt, AsyncWriteExt, duplex},
     runtime::{Builder, Runtime},
+    time::timeout,
 };
 
 fn runtime() -> Runtime {
@@ -85,6 +90,69 @@ fn four_million_tiny_frames_nobody_reads_take_little_more_than_their_bytes() {
 }
 
 #[test]
+fn tiny_writes_that_cannot_leave_take_little_more_than_their_bytes() {
+    const SEND_BUFFER: usize = 256 << 10;
+    let runtime = runtime();
+    let (mut half, kept) = runtime.block_on(async {
+        let (send, mut peer) = client_and_peer(&[(INITIAL_WINDOW_SIZE, 1 << 20)]).await;
+        peer.send(WINDOW_UPDATE, 0, 0, &(1_u32 << 24).to_be_bytes()).await;
+        let mut halves = Vec::new();
+        for stream in [1, 3] {
+            let send = send.clone();
+            let connecting = tokio::spawn(async move { send.connect(request()).await.unwrap() });
+            peer.next_of(HEADERS).await;
+            peer.accept(stream).await;
+            halves.push(connecting.await.unwrap().into_split());
+        }
+        // As much as the stream below takes, which nobody reads.
+        let chunk = Bytes::from(vec![0; 16 << 10]);
+        while timeout(Duration::from_secs(1), halves[0].1.send(chunk.clone())).await.is_ok() {}
+        let (recv, half) = halves.pop().unwrap();
+        (half, (send, peer, halves, recv))
+    });
+    let mut written = 0;
+    let info = allocated(&runtime, async {
+        while let Ok(sent) = timeout(Duration::from_secs(1), half.send(Bytes::from_static(b"x"))).await {
+            sent.unwrap();
+            written += 1;
+            // Each in a turn of the driver's own.
+            tokio::task::yield_now().await;
+        }
+    });
+    assert!((SEND_BUFFER - 1..=SEND_BUFFER).contains(&written), "{written}");
+    assert!(info.bytes_max < 2 * SEND_BUFFER as u64 + (64 << 10), "{info:?}");
+    drop(kept);
+}
+
+// h2 answers a frame on a stream that it does not know with a reset, which it keeps until it is written.
+#[test]
+fn frames_on_streams_long_gone_take_bounded_memory_though_no_answer_is_read() {
+    let runtime = runtime();
+    let mut peer = runtime.block_on(async {
+        let (near, far) = duplex(PIPE);
+        let (server, mut peer) = tokio::join!(server::handshake(near), Peer::client(far));
+        serve(server.unwrap(), echo);
+        let head = encode_fields(&[(":method", "CONNECT"), (":authority", "example.org:1")]);
+        // All lower ones may have been streams.
+        peer.send(HEADERS, END_HEADERS, (1 << 31) - 3, &head).await;
+        peer.into_io()
+    });
+    let mut stream = 1;
+    let info = allocated(&runtime, async {
+        // Until the server has hung up.
+        for _ in 0..1_000 {
+            let frames: Vec<_> = (0..1_000).flat_map(|at| encode(DATA, 0, stream + 2 * at, b"x")).collect();
+            stream += 2_000;
+            if peer.write_all(&frames).await.is_err() {
+                return;
+            }
+        }
+        panic!("a million frames were taken");
+    });
+    assert!(info.bytes_max < 100 << 20, "{info:?}");
+}
+
+#[test]
 fn each_side_opens_a_tunnel_with_three_allocations_more_than_h2() {
     const ROUNDS: u64 = 1_000;
     let runtime = runtime();
@@ -127,7 +195,7 @@ fn start_server(io: tokio::io::DuplexStream, ours: bool) {
                 let mut body = request.into_body();
                 let mut send = respond.send_response(http::Response::new(()), false).unwrap();
                 while let Some(Ok(_)) = body.data().await {}
-                let _ = send.send_data(bytes::Bytes::new(), true);
+                let _ = send.send_data(Bytes::new(), true);
             });
         }
     });

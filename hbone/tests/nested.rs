@@ -63,8 +63,9 @@ async fn verify<T: AsyncRead + Unpin>(mut io: T, expected: &str) -> io::Result<T
 struct World {
     dials: Arc<AtomicUsize>,
     outer: Arc<AtomicUsize>,
-    /// Outer tunnels that have ended.
+    /// Outer tunnels that have ended, and those of them that were torn.
     ended: Arc<AtomicUsize>,
+    torn: Arc<AtomicUsize>,
 }
 
 impl World {
@@ -91,7 +92,9 @@ impl World {
             let connection = server::handshake(prove(far, CART).await).await.unwrap();
             serve(connection, move |incoming| answer(backend, incoming));
         });
-        let _ = copy_bidirectional(&mut outer, &mut near).await;
+        if copy_bidirectional(&mut outer, &mut near).await.is_err() {
+            self.torn.fetch_add(1, Ordering::Relaxed);
+        }
         self.ended.fetch_add(1, Ordering::Relaxed);
     }
 }
@@ -202,7 +205,7 @@ async fn refusal_of_the_gateway_is_told_from_one_behind_it() {
     let nested = world.nested(west());
     let elsewhere: Destination = "other.shop.svc.cluster.local:80".parse().unwrap();
     let error = nested.connect(GATEWAY, CART, ConnectRequest::new(elsewhere)).await.unwrap_err();
-    assert_eq!(error.status(), None);
+    assert_eq!((error.status().unwrap().as_u16(), error.is_retryable()), (503, false));
     let PoolError::Dial(DialError::Connector(cause)) = error else { panic!("{error:?}") };
     let NestedDialError::Outer(outer) = &*cause else { panic!("{cause:?}") };
     assert_eq!(outer.status().unwrap(), 503);
@@ -293,6 +296,7 @@ async fn end_of_the_inner_tunnel_ends_the_outer_one_after_all_its_bytes() {
         timeout(Duration::from_secs(1), ended).await.unwrap();
     }
     assert_eq!(World::count(&world.dials), 1, "the outer connection stays");
+    assert_eq!(World::count(&world.torn), 0, "in good order");
 }
 
 #[tokio::test(start_paused = true)]

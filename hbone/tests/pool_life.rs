@@ -227,6 +227,17 @@ async fn peer_that_left_a_request_unanswered_is_not_asked_again_first() {
     assert_echoes(&mut before).await;
 }
 
+#[tokio::test(start_paused = true)]
+async fn slow_destination_does_not_make_its_peer_suspect_for_long() {
+    let world = World::new();
+    let mut before = world.connect("a").await.unwrap();
+    world.connect_to("a", 3).await.unwrap_err();
+    // Whatever arrives on the connection proves that the peer is alive.
+    assert_echoes(&mut before).await;
+    let _after = world.connect("a").await.unwrap();
+    assert_eq!(world.dials(), 1);
+}
+
 // hbone#73
 #[tokio::test(start_paused = true)]
 async fn suspect_is_better_than_nothing_and_cleared_by_an_answer() {

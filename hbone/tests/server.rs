@@ -5,7 +5,7 @@ mod support;
 use std::time::Duration;
 
 use bytes::Bytes;
-use hbone::{Baggage, ConnectResponse, HandshakeError, Refusal, ResetReason, TunnelError, server};
+use hbone::{Baggage, ConnectResponse, HandshakeError, Refusal, ResetReason, TunnelError, client, server};
 use http::{HeaderValue, Request};
 use support::{
     PIPE, assert_echoes, echo,
@@ -43,6 +43,28 @@ async fn settings_are_announced() {
         assert_eq!(settings.setting(0x8), None);
         let update = peer.next_of(WINDOW_UPDATE).await;
         assert_eq!((update.stream, update.number()), (0, connection - 65_535));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn extreme_settings_work() {
+    let client = client::Builder::new()
+        .stream_window(0)
+        .connection_window(0)
+        .max_frame_size(0)
+        .keepalive(Duration::MAX, Duration::MAX);
+    let server = server::Builder::new()
+        .stream_window(0)
+        .connection_window(0)
+        .max_frame_size(u32::MAX)
+        .keepalive(Duration::MAX, Duration::MAX)
+        .first_request_timeout(Some(Duration::MAX))
+        .idle_timeout(Some(Duration::MAX));
+    let (send, connection) = support::pair_with(client, server).await;
+    serve(connection, echo);
+    let mut tunnel = send.connect(request()).await.unwrap();
+    for _ in 0..3 {
+        assert_echoes(&mut tunnel).await;
     }
 }
 

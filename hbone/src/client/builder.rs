@@ -5,7 +5,10 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use super::{Connection, SendConnect};
 use crate::connection::{
     Budget, Driver, HandshakeError, KeepaliveDriver, Metered, Settings, Shared,
-    limits::{DATA_FRAME_BUDGET, MAX_FRAME_SIZE_LIMIT, MAX_WINDOW, MIN_FRAME_SIZE_LIMIT},
+    limits::{
+        DATA_FRAME_BUDGET, FOR_EVER, INITIAL_WINDOW, MAX_FRAME_SIZE_LIMIT, MAX_WINDOW, MIN_FRAME_SIZE_LIMIT,
+        RESETS_FOR_ERRORS,
+    },
 };
 
 /// Starts HTTP/2 as a client on `io`, with the defaults of [`Builder`].
@@ -42,7 +45,7 @@ impl Builder {
     /// Bounds both the rate over a long way, at one window per round trip, and the memory a stalled tunnel costs. By
     /// default it is 1 MiB and grows, see [`stream_window_limit`](Self::stream_window_limit).
     pub fn stream_window(mut self, bytes: u32) -> Self {
-        self.settings.stream_window = bytes.min(MAX_WINDOW);
+        self.settings.stream_window = bytes.clamp(1, MAX_WINDOW);
         self.settings.stream_window_limit = self.settings.stream_window;
         self
     }
@@ -58,9 +61,10 @@ impl Builder {
     }
 
     /// How much a peer may send into all tunnels together beyond what is held for those that are not being read: 16 MiB
-    /// by default, as in the reference, which however counts what is held.
+    /// by default, as in the reference, which however counts what is held. At least the 65,535 it begins with (RFC 9113
+    /// §6.9.2).
     pub fn connection_window(mut self, bytes: u32) -> Self {
-        self.settings.connection_window = bytes.min(MAX_WINDOW);
+        self.settings.connection_window = bytes.clamp(INITIAL_WINDOW, MAX_WINDOW);
         self
     }
 
@@ -102,10 +106,10 @@ impl Builder {
         self
     }
 
-    /// How long after the handshake and each answer to send a ping, and how long to wait for the answer: 10 s and 20 s
-    /// by default, as in the reference.
+    /// How long after the handshake to send a ping, and after that to a peer from which nothing has arrived for so long;
+    /// and how long to wait for an answer: 10 s and 20 s by default, as in the reference.
     pub fn keepalive(mut self, interval: Duration, timeout: Duration) -> Self {
-        self.settings.keepalive = Some((interval, timeout));
+        self.settings.keepalive = Some((interval.min(FOR_EVER), timeout.min(FOR_EVER)));
         self
     }
 
@@ -139,8 +143,7 @@ impl Builder {
             .data_frame_budget(DATA_FRAME_BUDGET)
             .initial_max_send_streams(INITIAL_PEER_LIMIT)
             .enable_push(false)
-            // A count over the connection's life, which late frames for tunnels long gone use up.
-            .max_local_error_reset_streams(None)
+            .max_local_error_reset_streams(Some(RESETS_FOR_ERRORS))
             .handshake(Metered::new(io, Arc::clone(&shared)))
             .await
             .map_err(HandshakeError::from_h2)?;

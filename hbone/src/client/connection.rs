@@ -8,11 +8,11 @@ use std::{
 use bytes::Bytes;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
-    time::{Sleep, sleep_until},
+    time::Sleep,
 };
 
 use super::{Handle, send_connect::Requests};
-use crate::connection::{ConnectionError, Driver, KeepaliveDriver, Metered, Order, Over};
+use crate::connection::{ConnectionError, Driver, KeepaliveDriver, Metered, Order, Over, poll_deadline};
 
 /// Drives a client's connection: reads, writes and pings for all its tunnels.
 ///
@@ -67,11 +67,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Connection<T> {
                 if let Some(requests) = self.requests.upgrade() {
                     requests.close();
                 }
-                let sleep = self.deadline.get_or_insert_with(|| Box::pin(sleep_until(deadline)));
-                if sleep.deadline() != deadline {
-                    sleep.as_mut().reset(deadline);
-                }
-                sleep.as_mut().poll(cx).is_ready()
+                deadline.is_some_and(|deadline| poll_deadline(&mut self.deadline, deadline, cx).is_ready())
             }
         }
     }
@@ -88,7 +84,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Future for Connection<T> {
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.get_mut();
         if this.inner.is_some() && this.poll_control(cx) {
-            this.end(Over::Ended);
+            this.end(Over::Closed);
         }
         let Some(inner) = &mut this.inner else { return Poll::Ready(Ok(())) };
         let received = this.driver.shared().received();
@@ -121,7 +117,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Future for Connection<T> {
 impl<T: AsyncRead + AsyncWrite + Unpin> Drop for Connection<T> {
     fn drop(&mut self) {
         if self.inner.is_some() {
-            self.end(Over::Ended);
+            self.end(Over::Closed);
         }
     }
 }

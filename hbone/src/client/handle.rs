@@ -31,7 +31,7 @@ impl Handle {
         if let Some(requests) = self.requests.upgrade() {
             requests.close();
         }
-        self.shared.control().order(Order::Drain { deadline: deadline.into() });
+        self.shared.control().order(Order::Drain { deadline: Some(deadline.into()) });
     }
 
     /// Ends the connection and all its tunnels now.

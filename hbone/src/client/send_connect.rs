@@ -102,6 +102,12 @@ impl SendConnect {
         matches!(ready, Poll::Ready(Err(_)))
     }
 
+    /// How many bytes have arrived on the connection.
+    #[cfg(feature = "pool")]
+    pub(crate) fn received(&self) -> u64 {
+        self.requests.shared.received()
+    }
+
     /// How much memory the connection takes with bytes that were received and not yet released.
     ///
     /// Cost: one atomic load.

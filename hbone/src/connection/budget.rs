@@ -34,7 +34,7 @@ impl Budget {
         self.0.limit
     }
 
-    /// How many bytes are held now, but for less than 64 KiB on each connection.
+    /// How many bytes are held now, give or take 64 KiB on each connection.
     pub fn held(&self) -> usize {
         self.0.held.load(Ordering::Relaxed)
     }
@@ -82,7 +82,7 @@ impl Charge {
 }
 
 /// Changes below this are not reported, so that connections on different processors do not contend for the count.
-const STEP: usize = 64 << 10;
+pub(super) const STEP: usize = 64 << 10;
 
 #[cfg(test)]
 mod tests {

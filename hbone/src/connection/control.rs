@@ -1,9 +1,11 @@
 use std::{
+    future::Future,
+    pin::Pin,
     sync::{Mutex, PoisonError},
-    task::{Context, Waker},
+    task::{Context, Poll, Waker},
 };
 
-use tokio::time::Instant;
+use tokio::time::{Instant, Sleep, sleep_until};
 
 /// Where the handles leave their orders for the connection, and what wakes it.
 #[derive(Debug, Default)]
@@ -13,7 +15,10 @@ pub(crate) struct Control {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Order {
-    Drain { deadline: Instant },
+    /// `None` for as long as tunnels last.
+    Drain {
+        deadline: Option<Instant>,
+    },
     Abort,
 }
 
@@ -40,7 +45,8 @@ impl Control {
         state.order = Some(match (state.order, order) {
             (None, order) => order,
             (Some(Order::Drain { deadline: earlier }), Order::Drain { deadline }) => {
-                Order::Drain { deadline: earlier.min(deadline) }
+                let deadlines = [earlier, deadline].into_iter().flatten();
+                Order::Drain { deadline: deadlines.min() }
             }
             (Some(_), _) => Order::Abort,
         });
@@ -57,6 +63,19 @@ impl Control {
     }
 }
 
+/// Waits for the deadline of a drain, which may have been brought forward.
+pub(crate) fn poll_deadline(
+    sleep: &mut Option<Pin<Box<Sleep>>>,
+    deadline: Instant,
+    cx: &mut Context<'_>,
+) -> Poll<()> {
+    let sleep = sleep.get_or_insert_with(|| Box::pin(sleep_until(deadline)));
+    if sleep.deadline() != deadline {
+        sleep.as_mut().reset(deadline);
+    }
+    sleep.as_mut().poll(cx)
+}
+
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
@@ -66,10 +85,14 @@ mod tests {
     #[test]
     fn orders_only_become_stricter() {
         let now = Instant::now();
-        let drain = |seconds| Order::Drain { deadline: now + Duration::from_secs(seconds) };
+        let drain = |seconds| Order::Drain { deadline: Some(now + Duration::from_secs(seconds)) };
+        let patient = Order::Drain { deadline: None };
         let table = [
             (vec![drain(2), drain(1)], drain(1)),
             (vec![drain(1), drain(2)], drain(1)),
+            (vec![patient, drain(1)], drain(1)),
+            (vec![drain(1), patient], drain(1)),
+            (vec![patient, Order::Abort], Order::Abort),
             (vec![drain(1), Order::Abort], Order::Abort),
             (vec![Order::Abort, drain(1)], Order::Abort),
         ];

@@ -17,6 +17,8 @@ pub(crate) struct Driver {
     growth: Growth,
     /// Empty between turns.
     streams: Vec<Arc<Stream>>,
+    /// Whether nothing could be written when the turn began.
+    was_stalled: bool,
 }
 
 impl Driver {
@@ -26,6 +28,7 @@ impl Driver {
             lending: Lending::new(settings.connection_window),
             growth: Growth::new(settings.stream_window, settings.stream_window_limit),
             streams: Vec::new(),
+            was_stalled: false,
         }
     }
 
@@ -33,18 +36,32 @@ impl Driver {
         &self.shared
     }
 
-    /// Lets h2 receive, up to a limit.
-    pub(crate) fn begin(&self) {
+    /// Gives h2 what is gathered to be sent, and lets it receive, up to a limit.
+    pub(crate) fn begin(&mut self) {
         self.shared.begin_turn();
+        self.was_stalled = self.shared.is_write_stalled();
+        if !self.was_stalled {
+            self.flush();
+        }
     }
 
     /// Takes out of h2 what arrived on streams, so that nothing is left there.
     pub(crate) fn drain(&mut self) {
+        if self.was_stalled && !self.shared.is_write_stalled() {
+            self.flush();
+        }
         self.shared.swap_ready(&mut self.streams);
         for stream in self.streams.drain(..) {
             stream.drain();
         }
         self.shared.settle();
+    }
+
+    fn flush(&mut self) {
+        self.shared.swap_unsent(&mut self.streams);
+        for stream in self.streams.drain(..) {
+            stream.flush();
+        }
     }
 
     /// The window to give the connection, if it is to change.

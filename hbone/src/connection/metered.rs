@@ -42,6 +42,7 @@ impl<T> Metered<T> {
     }
 
     fn note_sent(&mut self, written: &Poll<Result<usize>>) {
+        self.shared.note_write(written.is_pending());
         if let (Some((meter, _)), Poll::Ready(Ok(bytes))) = (&mut self.frames, written) {
             meter.handle_sent(*bytes);
         }
@@ -104,7 +105,10 @@ impl<T: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Metered<T> {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<()>> {
-        Pin::new(&mut self.io).poll_flush(cx)
+        // TLS keeps records that the socket did not take until it is flushed.
+        let flushed = Pin::new(&mut self.io).poll_flush(cx);
+        self.shared.note_write(flushed.is_pending());
+        flushed
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<()>> {

@@ -11,7 +11,10 @@ mod settings;
 mod shared;
 
 pub(crate) mod limits {
-    pub(crate) use super::settings::{DATA_FRAME_BUDGET, MAX_FRAME_SIZE_LIMIT, MIN_FRAME_SIZE_LIMIT};
+    pub(crate) use super::settings::{
+        DATA_FRAME_BUDGET, FOR_EVER, INITIAL_WINDOW, MAX_FRAME_SIZE_LIMIT, MIN_FRAME_SIZE_LIMIT,
+        RESETS_FOR_ERRORS,
+    };
     pub(crate) use crate::proto::credit::MAX_WINDOW;
 }
 
@@ -20,7 +23,7 @@ pub use self::{
     error::{ConnectionError, HandshakeError, Side},
 };
 pub(crate) use self::{
-    control::{Control, Order},
+    control::{Control, Order, poll_deadline},
     driver::Driver,
     error::from_reason,
     keepalive::KeepaliveDriver,

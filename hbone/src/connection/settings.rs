@@ -50,6 +50,14 @@ impl Settings {
 pub(crate) const MIN_FRAME_SIZE_LIMIT: u32 = 1 << 14;
 /// RFC 9113 §6.5.2.
 pub(crate) const MAX_FRAME_SIZE_LIMIT: u32 = (1 << 24) - 1;
+/// RFC 9113 §6.9.2: a connection's window is not smaller to begin with.
+pub(crate) const INITIAL_WINDOW: u32 = 65_535;
+/// How often h2 may reset a stream because of what the peer did on it, over the connection's life, before it closes the
+/// connection. Late frames for streams that are long gone count, so it has to last for weeks; but each reset that cannot be
+/// written takes some 700 bytes, which nothing else bounds: 46 MB. h2's default is 1,024.
+pub(crate) const RESETS_FOR_ERRORS: usize = 65_536;
+/// Longer times are the same to everybody, and can be added to any instant.
+pub(crate) const FOR_EVER: Duration = Duration::from_secs(30 * 365 * 24 * 60 * 60);
 /// What undrained DATA frames may cost beyond their payload before h2 closes the connection, at 256 bytes for each less
 /// its payload: 400,000 frames of one byte, sixty times what arrives in a turn of the driver.
 pub(crate) const DATA_FRAME_BUDGET: usize = 100 << 20;

@@ -8,7 +8,10 @@ use std::{
 
 use tokio::time::Instant;
 
-use super::{Budget, ConnectionError, Control, Settings, budget::Charge};
+use super::{
+    Budget, ConnectionError, Control, Settings,
+    budget::{Charge, STEP},
+};
 use crate::{
     proto::{Flood, flood::Bucket},
     tunnel::Stream,
@@ -19,6 +22,12 @@ use crate::{
 pub(crate) struct Shared {
     /// Streams on which something happened that the driver has not looked at. `None` once there is no driver.
     ready: Mutex<Option<Vec<Arc<Stream>>>>,
+    /// Streams with something to send that h2 has not. `None` once there is no driver.
+    unsent: Mutex<Option<Vec<Arc<Stream>>>>,
+    /// Counts the driver's turns.
+    turn: AtomicU64,
+    /// Whether the byte stream below took nothing when it was last tried.
+    is_write_stalled: AtomicBool,
     /// Why the connection is over, if it is.
     over: OnceLock<Over>,
     /// Memory taken by bytes received and not released.
@@ -46,6 +55,8 @@ pub(crate) struct Shared {
 /// Why a connection is over.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Over {
+    /// This side ended it.
+    Closed,
     /// It ended by itself: the streams know how.
     Ended,
     /// The peer did something too often.
@@ -58,6 +69,9 @@ impl Shared {
     pub(crate) fn new(settings: &Settings) -> Arc<Self> {
         Arc::new(Self {
             ready: Mutex::new(Some(Vec::new())),
+            unsent: Mutex::new(Some(Vec::new())),
+            turn: AtomicU64::new(0),
+            is_write_stalled: AtomicBool::new(false),
             over: OnceLock::new(),
             held: AtomicUsize::new(0),
             received: AtomicU64::new(0),
@@ -89,15 +103,43 @@ impl Shared {
 
     /// Exchanges the list of streams to look at with an empty one.
     pub(super) fn swap_ready(&self, other: &mut Vec<Arc<Stream>>) {
-        let mut ready = self.ready.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(ready) = &mut *ready {
-            std::mem::swap(ready, other);
+        swap(&self.ready, other);
+    }
+
+    /// Puts a stream before the driver that has something to send, and wakes it.
+    pub(crate) fn push_unsent(&self, stream: Arc<Stream>) {
+        let mut unsent = self.unsent.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(unsent) = &mut *unsent {
+            unsent.push(stream);
         }
+        drop(unsent);
+        self.control.wake();
+    }
+
+    /// Exchanges the list of streams with something to send with an empty one.
+    pub(super) fn swap_unsent(&self, other: &mut Vec<Arc<Stream>>) {
+        swap(&self.unsent, other);
     }
 
     /// There is no driver any more. Yields what it left undone.
     pub(super) fn close_ready(&self) -> Vec<Arc<Stream>> {
+        let unsent = self.unsent.lock().unwrap_or_else(PoisonError::into_inner).take();
+        drop(unsent);
         self.ready.lock().unwrap_or_else(PoisonError::into_inner).take().unwrap_or_default()
+    }
+
+    /// Which turn the driver is in, or had last.
+    pub(crate) fn turn(&self) -> u64 {
+        self.turn.load(Ordering::Acquire)
+    }
+
+    /// Whether the byte stream below took nothing when it was last tried.
+    pub(crate) fn is_write_stalled(&self) -> bool {
+        self.is_write_stalled.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn note_write(&self, is_pending: bool) {
+        self.is_write_stalled.store(is_pending, Ordering::Relaxed);
     }
 
     /// The connection is over. The first cause counts.
@@ -115,6 +157,7 @@ impl Shared {
         match self.over.get() {
             Some(Over::Silent(timeout)) => ConnectionError::KeepaliveTimeout(*timeout),
             Some(Over::Flooded(flood)) => ConnectionError::PeerFlood(*flood),
+            Some(Over::Closed) => ConnectionError::Closed,
             Some(Over::Ended) | None => error,
         }
     }
@@ -124,7 +167,18 @@ impl Shared {
         if now > before {
             self.held.fetch_add(now - before, Ordering::Relaxed);
         } else if before > now {
-            self.held.fetch_sub(before - now, Ordering::Relaxed);
+            let held = self.held.fetch_sub(before - now, Ordering::Relaxed);
+            self.note_relief(held, held - (before - now));
+        }
+    }
+
+    /// Less is held than before. The driver may have no reason to look for long, but others wait for it.
+    fn note_relief(&self, before: usize, now: usize) {
+        if self.budget.is_some() && before / STEP != now / STEP {
+            self.settle();
+        }
+        if before >= self.connection_budget && now < self.connection_budget {
+            self.control.wake();
         }
     }
 
@@ -215,6 +269,7 @@ impl Shared {
     }
 
     pub(super) fn begin_turn(&self) {
+        self.turn.fetch_add(1, Ordering::AcqRel);
         self.turn_end.store(self.received() + TURN, Ordering::Relaxed);
     }
 
@@ -231,6 +286,12 @@ impl Drop for Shared {
         if let Some(budget) = &self.budget {
             self.charge.get_mut().unwrap_or_else(PoisonError::into_inner).settle(budget, 0);
         }
+    }
+}
+
+fn swap(list: &Mutex<Option<Vec<Arc<Stream>>>>, other: &mut Vec<Arc<Stream>>) {
+    if let Some(list) = &mut *list.lock().unwrap_or_else(PoisonError::into_inner) {
+        std::mem::swap(list, other);
     }
 }
 

@@ -59,7 +59,7 @@ impl Builder {
         self
     }
 
-    /// How long the inner peer may take to answer a request: 10 s by default.
+    /// How long the inner peer may take to answer a request: 15 s by default.
     pub fn response_timeout(mut self, timeout: Duration) -> Self {
         self.response_timeout = timeout;
         self
@@ -120,4 +120,4 @@ impl fmt::Debug for Builder {
 /// Twice what one hop may take, for there are two.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(20);
 /// As for any tunnel.
-const RESPONSE_TIMEOUT: Duration = Duration::from_secs(10);
+const RESPONSE_TIMEOUT: Duration = Duration::from_secs(15);

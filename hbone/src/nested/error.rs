@@ -1,3 +1,6 @@
+use std::error::Error as StdError;
+
+use http::StatusCode;
 use thiserror::Error;
 
 use crate::{connection::Side, pool::PoolError};
@@ -18,12 +21,28 @@ pub enum NestedDialError<E, S> {
     Secure(#[source] S),
 }
 
-impl<E, S> NestedDialError<E, S> {
+impl<E: StdError + 'static, S> NestedDialError<E, S> {
     /// Whose doing it is.
     pub fn side(&self) -> Side {
         match self {
             Self::Outer(error) => error.side(),
             Self::Secure(_) => Side::Peer,
+        }
+    }
+
+    /// Whether another attempt may do better; nothing has been asked of the inner peer yet.
+    pub fn is_retryable(&self) -> bool {
+        match self {
+            Self::Outer(error) => error.is_retryable(),
+            Self::Secure(_) => true,
+        }
+    }
+
+    /// The status the gateway answered with.
+    pub fn status(&self) -> Option<StatusCode> {
+        match self {
+            Self::Outer(error) => error.status(),
+            Self::Secure(_) => None,
         }
     }
 }

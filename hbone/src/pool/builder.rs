@@ -3,7 +3,7 @@ use std::{fmt, future::Future, hash::Hash, pin::Pin, sync::Arc, time::Duration};
 use tower_service::Service;
 
 use super::{Pool, Sharing, book::Limits, shared::Shared};
-use crate::client;
+use crate::{client, connection::limits::FOR_EVER};
 
 /// A task of the pool's, to be spawned: one per connection, from its dial to its end.
 pub type Task = Pin<Box<dyn Future<Output = ()> + Send>>;
@@ -102,7 +102,7 @@ impl Builder {
 
     /// How long a connection is kept after its last tunnel ended: 5 min by default, as in the reference.
     pub fn idle_timeout(mut self, timeout: Duration) -> Self {
-        self.config.limits.idle_timeout = timeout;
+        self.config.limits.idle_timeout = timeout.min(FOR_EVER);
         self
     }
 
@@ -112,7 +112,7 @@ impl Builder {
     /// The reference has no limit, so that connections outlive what authenticated them, and peers that were added later
     /// never see a share.
     pub fn max_age(mut self, age: Duration) -> Self {
-        self.config.limits.max_age = Some(age);
+        self.config.limits.max_age = Some(age.min(FOR_EVER));
         self
     }
 
@@ -129,7 +129,7 @@ impl Builder {
     /// [`PoolError::Backoff`](super::PoolError::Backoff), which tells the cause and its time. At most 1024 keys are
     /// remembered; beyond that the one whose pause ends first is forgotten.
     pub fn backoff(mut self, first: Duration, longest: Duration) -> Self {
-        self.config.limits.backoff = (first, longest);
+        self.config.limits.backoff = (first.min(FOR_EVER), longest.min(FOR_EVER));
         self
     }
 
@@ -140,7 +140,7 @@ impl Builder {
         self
     }
 
-    /// How long the peer may take to answer a request: 10 s by default. It answers after it has dialled the
+    /// How long the peer may take to answer a request: 15 s by default. It answers after it has dialled the
     /// destination, for which the reference takes up to 10 s.
     pub fn response_timeout(mut self, timeout: Duration) -> Self {
         self.config.response_timeout = timeout;
@@ -205,5 +205,5 @@ const MAX_WAITING: usize = 8192;
 const IDLE_TIMEOUT: Duration = Duration::from_secs(5 * 60);
 /// The reference's for TCP.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// The reference's for TCP at the far end.
-const RESPONSE_TIMEOUT: Duration = Duration::from_secs(10);
+/// The reference's for TCP at the far end, and time for the answer that it failed.
+const RESPONSE_TIMEOUT: Duration = Duration::from_secs(15);

@@ -23,6 +23,7 @@ use super::{
     drain::Running,
     gauged::{Gauge, Gauged},
     shared::{Pooled, Shared, now},
+    suspicion::Suspicion,
 };
 use crate::client::{self, INITIAL_PEER_LIMIT, SendConnect};
 
@@ -193,7 +194,7 @@ where
             send,
             gauge,
             answered: AtomicBool::new(false),
-            suspect: AtomicBool::new(false),
+            suspect: Suspicion::default(),
             response_timeout: shared.config.response_timeout,
             shared: self.shared.clone(),
         };

@@ -1,4 +1,5 @@
 use std::{
+    error::Error as StdError,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -71,7 +72,7 @@ pub enum DialError<E> {
     Timeout(Duration),
 }
 
-impl<E> PoolError<E> {
+impl<E: StdError + 'static> PoolError<E> {
     /// Whose doing it is.
     pub fn side(&self) -> Side {
         match self {
@@ -82,23 +83,28 @@ impl<E> PoolError<E> {
         }
     }
 
-    /// Whether the peer has certainly not acted on the request. The pool has tried again already where that could help.
+    /// Whether the peer has certainly not acted on the request, and may do so when asked again. Where GOAWAY or
+    /// REFUSED_STREAM say so, the pool has asked again already.
     pub fn is_retryable(&self) -> bool {
         match self {
             Self::Connect(error) => error.is_retryable(),
-            Self::ResponseTimeout(_) => false,
-            _ => true,
+            Self::Backoff { cause, .. } | Self::Dial(cause) => cause.is_retryable(),
+            Self::Busy | Self::ConnectTimeout(_) | Self::Evicted | Self::Exhausted => true,
+            Self::Draining | Self::ResponseTimeout(_) => false,
         }
     }
 
-    /// The status the peer answered with.
+    /// The status the peer answered with, or the gateway on the way there.
     pub fn status(&self) -> Option<StatusCode> {
         match self {
             Self::Connect(error) => error.status(),
+            Self::Backoff { cause, .. } | Self::Dial(cause) => cause.status(),
             _ => None,
         }
     }
+}
 
+impl<E> PoolError<E> {
     pub(super) fn refused(refusal: Refusal<DialError<E>>, now: Instant) -> Self {
         match refusal {
             Refusal::Backoff(Failure { cause, at, retry_at }) => {
@@ -113,14 +119,47 @@ impl<E> PoolError<E> {
     }
 }
 
-impl<E> DialError<E> {
-    /// Whose doing it is.
+impl<E: StdError + 'static> DialError<E> {
+    /// Whose doing it is. A service that dials is taken to fail because of the peer, unless its error comes from a
+    /// [`ConnectError`] that says otherwise.
     pub fn side(&self) -> Side {
         match self {
             Self::Aborted => Side::Local,
-            Self::Connector(_) | Self::Handshake(_) | Self::Timeout(_) => Side::Peer,
+            Self::Connector(error) => refusal(&**error).map_or(Side::Peer, ConnectError::side),
+            Self::Handshake(error) => error.side(),
+            Self::Timeout(_) => Side::Peer,
         }
     }
+
+    /// Whether another attempt may do better; nothing has been asked of the peer yet. Not if a gateway on the way there
+    /// has refused.
+    pub fn is_retryable(&self) -> bool {
+        match self {
+            Self::Aborted | Self::Timeout(_) => true,
+            Self::Connector(error) => refusal(&**error).is_none_or(ConnectError::is_retryable),
+            Self::Handshake(error) => error.is_retryable(),
+        }
+    }
+
+    /// The status with which a gateway on the way to the peer refused.
+    pub fn status(&self) -> Option<StatusCode> {
+        match self {
+            Self::Connector(error) => refusal(&**error).and_then(ConnectError::status),
+            Self::Aborted | Self::Handshake(_) | Self::Timeout(_) => None,
+        }
+    }
+}
+
+/// What kept a tunnel from being opened on which the connection was to run, if that is the cause.
+fn refusal<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a ConnectError> {
+    let mut cause = Some(error);
+    while let Some(error) = cause {
+        if let Some(refusal) = error.downcast_ref() {
+            return Some(refusal);
+        }
+        cause = error.source();
+    }
+    None
 }
 
 impl<E> Clone for DialError<E> {
@@ -148,6 +187,7 @@ mod tests {
     #[test]
     fn every_error_has_a_side_and_says_whether_to_repeat() {
         let limit = Duration::from_secs(1);
+        let garbage = HandshakeError::Protocol(ResetReason::Protocol);
         let backoff = PoolError::Backoff { cause: refused_connection(), at: Instant::now(), retry_in: limit };
         let table = [
             (backoff, Side::Peer, true),
@@ -158,7 +198,8 @@ mod tests {
             (PoolError::Dial(DialError::Aborted), Side::Local, true),
             (PoolError::Dial(DialError::Timeout(limit)), Side::Peer, true),
             (PoolError::Dial(refused_connection()), Side::Peer, true),
-            (PoolError::Draining, Side::Local, true),
+            (PoolError::Dial(DialError::Handshake(Arc::new(garbage))), Side::Peer, false),
+            (PoolError::Draining, Side::Local, false),
             (PoolError::Evicted, Side::Local, true),
             (PoolError::Exhausted, Side::Local, true),
             (PoolError::ResponseTimeout(limit), Side::Peer, false),

@@ -64,6 +64,7 @@ mod error;
 mod gauged;
 mod reservation;
 mod shared;
+mod suspicion;
 
 use std::{fmt, future::Future, hash::Hash, sync::Arc};
 

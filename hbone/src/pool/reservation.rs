@@ -101,7 +101,7 @@ where
                 Err(PoolError::Connect(error))
             }
             Err(_elapsed) => {
-                connection.suspect.store(true, Ordering::Relaxed);
+                connection.suspect.note(connection.send.received());
                 Err(PoolError::ResponseTimeout(limit))
             }
         }
@@ -121,7 +121,7 @@ where
         // Settings come before any answer. A peer that takes one tunnel is told from one that has not said so yet only
         // by this.
         let is_first = !self.answered.load(Ordering::Relaxed) && !self.answered.swap(true, Ordering::Relaxed);
-        let is_relieved = self.suspect.load(Ordering::Relaxed) && self.suspect.swap(false, Ordering::Relaxed);
+        let is_relieved = self.suspect.clear();
         if !is_first && !is_relieved {
             return;
         }

@@ -1,9 +1,6 @@
 use std::{
     hash::Hash,
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError, Weak,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak, atomic::AtomicBool},
     time::Duration,
 };
 
@@ -21,6 +18,7 @@ use super::{
     connection,
     drain::Drain,
     gauged::Gauge,
+    suspicion::Suspicion,
 };
 use crate::{
     client::SendConnect,
@@ -44,8 +42,7 @@ pub(super) struct Pooled<K, C: Service<K>> {
     pub(super) gauge: Gauge,
     /// Whether the peer has answered anything, so that its settings are known.
     pub(super) answered: AtomicBool,
-    /// Whether the peer left the last request unanswered, so that it may be dead.
-    pub(super) suspect: AtomicBool,
+    pub(super) suspect: Suspicion,
     pub(super) response_timeout: Duration,
     pub(super) shared: Weak<Shared<K, C>>,
 }
@@ -159,7 +156,7 @@ pub(super) fn now() -> std::time::Instant {
 
 impl<K, C: Service<K>> MeasureLoad for Arc<Pooled<K, C>> {
     fn load(&self) -> Load {
-        if self.suspect.load(Ordering::Relaxed) || self.send.is_saturated() {
+        if self.suspect.stands(|| self.send.received()) || self.send.is_saturated() {
             Load::Stalled
         } else if self.gauge.is_full() {
             Load::Busy

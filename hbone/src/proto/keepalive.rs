@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-/// How a connection finds out that its peer is gone: a ping some time after the handshake and then whenever nothing has arrived for some time, and something
-/// expected to arrive within a limit after it.
+/// How a connection finds out that its peer is gone: a ping some time after the handshake, and then whenever nothing has
+/// arrived for some time, and something expected to arrive within a limit after it.
 ///
 /// ```text
 ///            interval passed                timeout passed
@@ -15,8 +15,8 @@ use std::time::{Duration, Instant};
 ///    └────────── answer ───────────┘
 /// ```
 ///
-/// Traffic is noticed when a time is up, not as it comes, so that it costs nothing: the peer is given up at most two
-/// intervals and a timeout after the last byte from it.
+/// Traffic is noticed when a time is up, not as it comes, so that it costs nothing: the peer is given up after its last
+/// byte within two intervals and a timeout, or two timeouts where those are longer.
 #[derive(Debug)]
 pub(crate) struct Keepalive {
     interval: Duration,

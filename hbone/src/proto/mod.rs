@@ -14,6 +14,7 @@ mod refusal;
 mod request;
 mod reset_reason;
 mod response;
+mod send_queue;
 mod trace_parent;
 mod trace_state;
 
@@ -29,4 +30,4 @@ pub use self::{
     trace_parent::{TraceId, TraceParent, TraceParentError},
     trace_state::TraceState,
 };
-pub(crate) use self::{random::random, receive_queue::ReceiveQueue};
+pub(crate) use self::{random::random, receive_queue::ReceiveQueue, send_queue::SendQueue};

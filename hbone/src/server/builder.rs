@@ -9,7 +9,10 @@ use super::Connection;
 use crate::{
     connection::{
         Budget, Driver, HandshakeError, KeepaliveDriver, Metered, Settings, Shared,
-        limits::{DATA_FRAME_BUDGET, MAX_FRAME_SIZE_LIMIT, MAX_WINDOW, MIN_FRAME_SIZE_LIMIT},
+        limits::{
+            DATA_FRAME_BUDGET, FOR_EVER, INITIAL_WINDOW, MAX_FRAME_SIZE_LIMIT, MAX_WINDOW,
+            MIN_FRAME_SIZE_LIMIT, RESETS_FOR_ERRORS,
+        },
     },
     proto::{flood::Rate, idleness::Idleness},
 };
@@ -74,9 +77,9 @@ impl Builder {
         self
     }
 
-    /// How many requests a peer may take back before they were answered, at once, and how many more each second, before
-    /// the connection is closed with ENHANCE_YOUR_CALM: 1000 and 1000 by default. Each may have cost a connection to its
-    /// destination ("rapid reset").
+    /// How many requests a peer may take back before they were answered, or make that are none for a tunnel, at once, and
+    /// how many more each second, before the connection is closed with ENHANCE_YOUR_CALM: 1000 and 1000 by default. Each
+    /// may have cost a connection to its destination ("rapid reset").
     pub fn requests_taken_back(mut self, burst: u32, per_second: u32) -> Self {
         self.settings.broken_off = Rate { burst, per_second };
         self
@@ -84,14 +87,14 @@ impl Builder {
 
     /// How long a connection may wait for its first request before it is closed: a minute by default. `None` for ever.
     pub fn first_request_timeout(mut self, timeout: Option<Duration>) -> Self {
-        self.first_request_timeout = timeout;
+        self.first_request_timeout = timeout.map(|timeout| timeout.min(FOR_EVER));
         self
     }
 
     /// How long a connection may be without tunnels before it is drained: an hour by default, as in Envoy; twice that at
     /// most, since it is looked at once in that time. `None` for ever, as in the reference.
     pub fn idle_timeout(mut self, timeout: Option<Duration>) -> Self {
-        self.idle_timeout = timeout;
+        self.idle_timeout = timeout.map(|timeout| timeout.min(FOR_EVER));
         self
     }
 
@@ -101,7 +104,7 @@ impl Builder {
     /// Bounds both the rate over a long way, at one window per round trip, and the memory a stalled tunnel costs. By
     /// default it is 1 MiB and grows, see [`stream_window_limit`](Self::stream_window_limit).
     pub fn stream_window(mut self, bytes: u32) -> Self {
-        self.settings.stream_window = bytes.min(MAX_WINDOW);
+        self.settings.stream_window = bytes.clamp(1, MAX_WINDOW);
         self.settings.stream_window_limit = self.settings.stream_window;
         self
     }
@@ -117,9 +120,10 @@ impl Builder {
     }
 
     /// How much a peer may send into all tunnels together beyond what is held for those that are not being read: 16 MiB
-    /// by default, as in the reference, which however counts what is held.
+    /// by default, as in the reference, which however counts what is held. At least the 65,535 it begins with (RFC 9113
+    /// §6.9.2).
     pub fn connection_window(mut self, bytes: u32) -> Self {
-        self.settings.connection_window = bytes.min(MAX_WINDOW);
+        self.settings.connection_window = bytes.clamp(INITIAL_WINDOW, MAX_WINDOW);
         self
     }
 
@@ -161,10 +165,10 @@ impl Builder {
         self
     }
 
-    /// How long after the handshake and each answer to send a ping, and how long to wait for the answer: 10 s and 20 s
-    /// by default, as in the reference.
+    /// How long after the handshake to send a ping, and after that to a peer from which nothing has arrived for so long;
+    /// and how long to wait for an answer: 10 s and 20 s by default, as in the reference.
     pub fn keepalive(mut self, interval: Duration, timeout: Duration) -> Self {
-        self.settings.keepalive = Some((interval, timeout));
+        self.settings.keepalive = Some((interval.min(FOR_EVER), timeout.min(FOR_EVER)));
         self
     }
 
@@ -200,8 +204,7 @@ impl Builder {
             // The driver takes requests as they arrive, and counts those that are taken back; h2 sees only what came
             // and went within a turn.
             .max_pending_accept_reset_streams(PENDING_RESETS)
-            // A count over the connection's life, which late frames for streams of ours that are long gone use up.
-            .max_local_error_reset_streams(None)
+            .max_local_error_reset_streams(Some(RESETS_FOR_ERRORS))
             .handshake(Metered::new(io, Arc::clone(&shared)).with_frames(settings.control_frames))
             .await
             .map_err(HandshakeError::from_h2)?;
@@ -227,8 +230,8 @@ pub(crate) const MAX_TUNNELS: u32 = 200;
 const MAX_HEADER_LIST_SIZE: u32 = 64 << 10;
 /// As many as there may be tunnels.
 const MAX_PENDING: usize = 200;
-/// As many requests as fit into a turn of the driver, so that its count decides.
-const PENDING_RESETS: usize = 2000;
+/// More requests with their resets, 24 bytes at least, than come in a turn of the driver, so that its count decides.
+const PENDING_RESETS: usize = 8192;
 /// A client dials when it has a request; nothing but a handshake in between takes time.
 const FIRST_REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
 /// Envoy's; the pools of clients let go of a connection after minutes.

@@ -3,8 +3,7 @@ use std::{
     future::{Future, poll_fn},
     pin::Pin,
     sync::Arc,
-    task::{Context, Poll},
-    time::Duration,
+    task::{Context, Poll, Waker},
 };
 
 use bytes::Bytes;
@@ -17,7 +16,7 @@ use tokio::{
 
 use super::{Handle, Incoming};
 use crate::{
-    connection::{ConnectionError, Driver, KeepaliveDriver, Metered, Order, Over},
+    connection::{ConnectionError, Driver, KeepaliveDriver, Metered, Order, Over, poll_deadline},
     proto::{
         Flood,
         idleness::{Expire, Idleness},
@@ -35,6 +34,8 @@ pub struct Connection<T: AsyncRead + AsyncWrite + Unpin> {
     inner: Option<h2::server::Connection<Metered<T>, Bytes>>,
     keepalive: Option<KeepaliveDriver>,
     driver: Driver,
+    is_draining: bool,
+    /// When a drain ends.
     deadline: Option<Pin<Box<Sleep>>>,
     /// Requests that nobody has taken yet.
     waiting: VecDeque<Incoming>,
@@ -58,6 +59,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Connection<T> {
             inner: Some(inner),
             keepalive,
             driver,
+            is_draining: false,
             deadline: None,
             waiting: VecDeque::new(),
             max_pending,
@@ -98,11 +100,9 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Connection<T> {
             Some(Order::Drain { deadline }) => {
                 // Once; repeated, it does nothing.
                 inner.graceful_shutdown();
-                let sleep = self.deadline.get_or_insert_with(|| Box::pin(sleep_until(deadline)));
-                if sleep.deadline() != deadline {
-                    sleep.as_mut().reset(deadline);
-                }
-                if sleep.as_mut().poll(cx).is_ready() {
+                self.is_draining = true;
+                if deadline.is_some_and(|deadline| poll_deadline(&mut self.deadline, deadline, cx).is_ready())
+                {
                     return self.abort(None, cx);
                 }
             }
@@ -117,7 +117,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Connection<T> {
         if let Poll::Ready(ended) = self.poll_requests(cx) {
             self.end(Over::Ended);
             // A peer that leaves during a drain does what it was asked to, at whatever moment.
-            let left = self.deadline.is_some() && matches!(ended, Err(ConnectionError::Io(_)));
+            let left = self.is_draining && matches!(ended, Err(ConnectionError::Io(_)));
             return Poll::Ready(ended.err().filter(|_| !left).map(Err));
         }
         if let Some(flood) = self.driver.shared().flood() {
@@ -126,10 +126,8 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Connection<T> {
         match self.poll_idleness(cx) {
             None => {}
             Some(Expire::Unused) => return self.abort(None, cx),
-            // The task is woken to obey.
-            Some(Expire::Idle) => {
-                self.driver.shared().control().order(Order::Drain { deadline: Instant::now() + LAST_MOMENTS })
-            }
+            // The task is woken to obey. A request that crosses our goodbye gets its tunnel, for as long as it lasts.
+            Some(Expire::Idle) => self.driver.shared().control().order(Order::Drain { deadline: None }),
         }
         while let Some(mut incoming) = self.waiting.pop_front() {
             if !incoming.is_cancelled() {
@@ -192,7 +190,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Connection<T> {
         flood: Option<Flood>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Incoming, ConnectionError>>> {
-        let over = flood.map_or(Over::Ended, Over::Flooded);
+        let over = flood.map_or(Over::Closed, Over::Flooded);
         if let Some(inner) = &mut self.inner {
             self.driver.shared().end(over);
             inner.abrupt_shutdown(flood.map_or(Reason::NO_ERROR, |_| Reason::ENHANCE_YOUR_CALM));
@@ -212,9 +210,14 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Connection<T> {
 impl<T: AsyncRead + AsyncWrite + Unpin> Drop for Connection<T> {
     fn drop(&mut self) {
         if self.inner.is_some() {
-            self.end(Over::Ended);
+            self.end(Over::Closed);
         }
     }
+}
+
+/// Whether the client does not want an answer any more.
+fn is_taken_back(respond: &mut SendResponse<Bytes>) -> bool {
+    respond.poll_reset(&mut Context::from_waker(Waker::noop())).is_ready()
 }
 
 /// Takes a request, unless too many wait or too much is held already, or it is none for a tunnel.
@@ -225,12 +228,14 @@ fn receive(
     driver: &Driver,
 ) -> Option<Incoming> {
     let shared = driver.shared();
+    if !may_wait && is_taken_back(&mut respond) {
+        // Those that may wait are counted when their turn comes.
+        shared.note_broken_off();
+        return None;
+    }
     if !may_wait || shared.is_saturated() || !shared.admit() {
         respond.send_reset(Reason::REFUSED_STREAM);
         return None;
     }
     Incoming::check(request, respond, shared)
 }
-
-/// How long an idle connection is still there for requests that cross our goodbye.
-const LAST_MOMENTS: Duration = Duration::from_secs(5);

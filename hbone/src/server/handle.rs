@@ -23,7 +23,7 @@ impl Handle {
     /// Keep calling [`accept`](super::Connection::accept): it yields what is still asked for, and `None` when the drain
     /// is complete. A later call can only bring the deadline forward.
     pub fn drain(&self, deadline: impl Into<Instant>) {
-        self.shared.control().order(Order::Drain { deadline: deadline.into() });
+        self.shared.control().order(Order::Drain { deadline: Some(deadline.into()) });
     }
 
     /// Ends the connection and all its tunnels now, with a GOAWAY if it can be written at once.

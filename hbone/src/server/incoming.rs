@@ -44,6 +44,7 @@ impl Incoming {
         };
         let Some(destination) = destination else {
             answer(&mut respond, Refusal::BadRequest);
+            connection.note_broken_off();
             return None;
         };
         let stream = Some(Stream::incoming(Arc::clone(connection), recv, respond));

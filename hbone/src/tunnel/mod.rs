@@ -2,6 +2,7 @@
 
 mod error;
 mod io;
+mod outgoing;
 mod permit;
 mod recv;
 mod send;

@@ -77,6 +77,12 @@ impl RecvHalf {
         }
     }
 
+    /// Whether the peer's END_STREAM has arrived, though what it sent before may not have been received yet. What ends
+    /// the tunnel now takes nothing away from this direction.
+    pub fn is_end_received(&self) -> bool {
+        self.ended || self.stream.is_end_received()
+    }
+
     /// Whether the peer has finished and everything has been received.
     pub fn is_finished(&self) -> bool {
         self.ended && self.chunk.is_empty()

@@ -6,10 +6,14 @@ use std::{
 };
 
 use bytes::{BufMut, Bytes, BytesMut};
-use h2::{Reason, SendStream};
+use h2::Reason;
 use tokio::io::AsyncWrite;
 
-use super::{Sender, Stream, TunnelError, stream::Sending};
+use super::{
+    Sender, Stream, TunnelError,
+    outgoing::{Given, Gone, MAX_CHUNK},
+    stream::Sending,
+};
 use crate::{
     connection::{ConnectionError, from_reason},
     proto::ResetReason,
@@ -38,7 +42,8 @@ impl SendHalf {
 
     /// Sends bytes, waiting while the peer's window or the connection's buffer is full.
     ///
-    /// The bytes are not copied. They travel in frames of at most 64 KiB, so that other tunnels get their turn.
+    /// The bytes travel in frames of at most 64 KiB, so that other tunnels get their turn. They are not copied, unless there
+    /// are less than 4 KiB and the connection has not got round to those before: then they share a frame.
     ///
     /// # Errors
     ///
@@ -83,7 +88,9 @@ impl SendHalf {
     /// As for [`send`](Self::send).
     pub fn poll_reserve(&mut self, cx: &mut Context<'_>, wanted: usize) -> Poll<Result<usize, TunnelError>> {
         let granted = match &mut *self.stream.lock() {
-            Sending::Open(stream) if self.state == State::Open => ready!(poll_capacity(stream, cx, wanted)),
+            Sending::Open(outgoing) if self.state == State::Open => {
+                ready!(outgoing.poll_capacity(cx, wanted))
+            }
             _ => return Poll::Ready(Err(TunnelError::Closed)),
         };
         Poll::Ready(granted.map_err(|gone| self.why_gone(gone)))
@@ -91,8 +98,8 @@ impl SendHalf {
 
     /// Gives back what was reserved and not used, so that other tunnels can have it.
     pub fn cancel_reserve(&mut self) {
-        if let Sending::Open(stream) = &mut *self.stream.lock() {
-            stream.reserve_capacity(0);
+        if let Sending::Open(outgoing) = &mut *self.stream.lock() {
+            outgoing.cancel_reserve();
         }
     }
 
@@ -111,7 +118,7 @@ impl SendHalf {
             State::Open => {}
         }
         let sent = match &mut *self.stream.lock() {
-            Sending::Open(stream) => stream.send_data(Bytes::new(), true).is_ok(),
+            Sending::Open(outgoing) => outgoing.finish().is_ok(),
             _ => false,
         };
         if sent {
@@ -153,7 +160,7 @@ impl SendHalf {
             return Poll::Ready(TunnelError::Closed);
         }
         let reset = match &mut *self.stream.lock() {
-            Sending::Open(stream) => ready!(stream.poll_reset(cx)),
+            Sending::Open(outgoing) => ready!(outgoing.poll_reset(cx)),
             _ => return Poll::Ready(TunnelError::Closed),
         };
         Poll::Ready(why_reset(reset, self.stream.stream()))
@@ -167,19 +174,26 @@ impl SendHalf {
         take: impl FnOnce(usize) -> Bytes,
     ) -> Poll<Result<usize, TunnelError>> {
         let result = match &mut *self.stream.lock() {
-            Sending::Open(stream) if self.state == State::Open => {
-                ready!(poll_capacity(stream, cx, wanted)).and_then(|granted| {
-                    stream.send_data(take(granted), false).map_err(|_| Gone::Closed)?;
+            Sending::Open(outgoing) if self.state == State::Open => {
+                ready!(outgoing.poll_capacity(cx, wanted)).and_then(|granted| {
+                    let given = outgoing.send(take(granted), self.stream.connection())?;
                     if granted < wanted.min(MAX_CHUNK) {
                         // Whether there will be more to send is not certain, and others have something.
-                        stream.reserve_capacity(0);
+                        outgoing.cancel_reserve();
                     }
-                    Ok(granted)
+                    Ok((granted, given))
                 })
             }
             _ => return Poll::Ready(Err(TunnelError::Closed)),
         };
-        Poll::Ready(result.map_err(|gone| self.why_gone(gone)))
+        Poll::Ready(match result {
+            Ok((granted, Given::Sent)) => Ok(granted),
+            Ok((granted, Given::List)) => {
+                self.stream.list_unsent();
+                Ok(granted)
+            }
+            Err(gone) => Err(self.why_gone(gone)),
+        })
     }
 
     fn why_gone(&mut self, gone: Gone) -> TunnelError {
@@ -237,7 +251,7 @@ impl AsyncWrite for SendHalf {
         true
     }
 
-    /// Does nothing: bytes once written are sent by whoever drives the connection.
+    /// Does nothing: bytes once written are sent by whoever drives the connection, in its next turn.
     fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
         Poll::Ready(Ok(()))
     }
@@ -245,35 +259,6 @@ impl AsyncWrite for SendHalf {
     /// Finishes this direction.
     fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
         Poll::Ready(self.get_mut().finish().map_err(io::Error::from))
-    }
-}
-
-/// Why nothing more can be sent.
-enum Gone {
-    /// The stream takes no more.
-    Closed,
-    Failed(h2::Error),
-}
-
-/// Waits until something can be sent; yields how much, up to `wanted` and a chunk.
-fn poll_capacity(
-    stream: &mut SendStream<Bytes>,
-    cx: &mut Context<'_>,
-    wanted: usize,
-) -> Poll<Result<usize, Gone>> {
-    let wanted = wanted.clamp(1, MAX_CHUNK);
-    stream.reserve_capacity(wanted);
-    loop {
-        let granted = stream.capacity().min(wanted);
-        if granted > 0 {
-            return Poll::Ready(Ok(granted));
-        }
-        // A grant may have been taken back by a change of settings by the time it is looked at.
-        match ready!(stream.poll_capacity(cx)) {
-            Some(Ok(_)) => {}
-            Some(Err(error)) => return Poll::Ready(Err(Gone::Failed(error))),
-            None => return Poll::Ready(Err(Gone::Closed)),
-        }
     }
 }
 
@@ -300,6 +285,3 @@ impl Drop for Reserving<'_> {
         self.0.cancel_reserve();
     }
 }
-
-/// The longest payload sent in one frame, whatever the peer would take: the next frame of another tunnel waits for it.
-const MAX_CHUNK: usize = 64 << 10;

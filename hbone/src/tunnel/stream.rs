@@ -11,7 +11,7 @@ use bytes::Bytes;
 use h2::{Reason, RecvStream, SendStream, client::ResponseFuture, server::SendResponse};
 use http::{HeaderMap, Response, StatusCode};
 
-use super::{Permit, TunnelError, send::why_reset};
+use super::{Permit, TunnelError, outgoing::Outgoing, send::why_reset};
 use crate::{client::ConnectError, connection::Shared, proto::ReceiveQueue};
 
 /// One stream of HTTP/2, as its connection's driver and its users share it.
@@ -70,7 +70,7 @@ enum End {
 #[derive(Debug)]
 pub(super) enum Sending {
     Respond(SendResponse<Bytes>),
-    Open(SendStream<Bytes>),
+    Open(Outgoing),
     Gone,
 }
 
@@ -82,7 +82,7 @@ impl Stream {
         send: SendStream<Bytes>,
         permit: Permit,
     ) -> (Receiver, Sender) {
-        Self::start(connection, Source::Response(response), Sending::Open(send), Some(permit))
+        Self::start(connection, Source::Response(response), Sending::Open(Outgoing::new(send)), Some(permit))
     }
 
     /// A request that a server received.
@@ -139,6 +139,8 @@ impl Stream {
         if is_over_budget {
             recv.discard();
             recv.end = Some(End::OverBudget);
+            // Were there no sender any more to reset it, h2 would keep what still comes; it resets a stream without users.
+            recv.source = Source::Gone;
         }
         if matches!(recv.end, Some(End::Finished)) {
             self.recv_ended.store(true, Ordering::Release);
@@ -151,6 +153,13 @@ impl Stream {
         }
         if let Some(user) = user {
             user.wake();
+        }
+    }
+
+    /// Passes what is gathered to be sent on to h2.
+    pub(crate) fn flush(&self) {
+        if let Sending::Open(outgoing) = &mut *self.sending() {
+            outgoing.flush_listed();
         }
     }
 
@@ -267,7 +276,7 @@ impl Sending {
     pub(super) fn reset(&mut self, reason: Reason) {
         match self {
             Self::Respond(respond) => respond.send_reset(reason),
-            Self::Open(send) => send.send_reset(reason),
+            Self::Open(outgoing) => outgoing.reset(reason),
             Self::Gone => {}
         }
     }
@@ -317,6 +326,11 @@ impl Receiver {
         }
     }
 
+    /// Whether END_STREAM has arrived.
+    pub(super) fn is_end_received(&self) -> bool {
+        self.0.0.is_recv_ended()
+    }
+
     /// Lets the peer send that many bytes more, which were taken before.
     pub(super) fn release(&self, bytes: usize) {
         let stream = &self.0.0;
@@ -355,6 +369,11 @@ impl Sender {
         self.0.0.sending()
     }
 
+    /// Has the driver pass on what is gathered.
+    pub(super) fn list_unsent(&self) {
+        self.connection().push_unsent(Arc::clone(&self.0.0));
+    }
+
     pub(crate) fn connection(&self) -> &Shared {
         self.stream().connection()
     }
@@ -365,7 +384,7 @@ impl Sender {
         let Sending::Respond(respond) = &mut *sending else { return Err(TunnelError::Closed) };
         match respond.send_response(head, false) {
             Ok(send) => {
-                *sending = Sending::Open(send);
+                *sending = Sending::Open(Outgoing::new(send));
                 Ok(())
             }
             Err(_) => {

@@ -14,7 +14,7 @@ use std::future::Future;
 
 use bytes::Bytes;
 use hbone::{
-    ConnectRequest, Destination, Tunnel,
+    ConnectRequest, ConnectionError, Destination, Side, Tunnel, TunnelError,
     client::{self, SendConnect},
     server::{self, Incoming},
 };
@@ -97,6 +97,16 @@ pub async fn assert_echoes(tunnel: &mut Tunnel) {
     let mut buffer = [0; 5];
     tunnel.read_exact(&mut buffer).await.unwrap();
     assert_eq!(&buffer, b"hello");
+}
+
+/// Checks that a tunnel ended because this side ended its connection.
+pub async fn assert_closed_here(tunnel: Tunnel) {
+    let (mut recv, mut half) = tunnel.into_split();
+    let sent = half.send(Bytes::from_static(b"x")).await.unwrap_err();
+    for error in [sent, recv.data().await.unwrap().unwrap_err()] {
+        assert!(matches!(error, TunnelError::Lost(ConnectionError::Closed)), "{error:?}");
+        assert_eq!(error.side(), Side::Local);
+    }
 }
 
 /// A server made of bare h2, for what ours would not do.

@@ -12,7 +12,7 @@ mod workloads;
 
 use std::{error::Error, ffi::OsString, io, process::ExitCode, sync::Arc};
 
-use rustls::crypto::aws_lc_rs;
+use mesh_proxy::Report;
 use tokio::signal::unix::{SignalKind, signal};
 
 pub use authority::AuthorityError;
@@ -22,6 +22,8 @@ pub use options::{ArgumentError, Options};
 pub use server::{Server, ServerError};
 
 use options::{HELP, Wish};
+
+use crate::crypto;
 
 /// Runs the program with these arguments (without its name) until it is ended by a signal.
 pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
@@ -46,7 +48,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     match run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("mesh-control: {}", describe(&*error));
+            eprintln!("mesh-control: {}", Report(&*error));
             ExitCode::FAILURE
         }
     }
@@ -55,7 +57,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
 async fn serve(options: Options) -> Result<(), Box<dyn Error>> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
-    let server = Server::bind(options, Arc::new(aws_lc_rs::default_provider())).await?;
+    let server = Server::bind(options, Arc::new(crypto::provider())).await?;
     println!("listening on {}", server.address()?);
     tokio::select! {
         () = server.run() => {}
@@ -63,16 +65,4 @@ async fn serve(options: Options) -> Result<(), Box<dyn Error>> {
         _ = interrupt.recv() => {}
     }
     Ok(())
-}
-
-/// An error with its causes on one line.
-fn describe(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    text
 }

@@ -2,8 +2,7 @@
 
 use std::{error::Error, sync::Arc};
 
-use super::describe;
-
+use mesh_proxy::Report;
 use tokio::sync::Mutex;
 
 /// A value made of files, made again when their contents are others. While they are no good, it stays.
@@ -32,7 +31,7 @@ impl<S: Clone + PartialEq, T> Reread<S, T> {
     }
 
     /// The value, after a look at what it is made of. Tells once what is no good.
-    pub(super) async fn get<E: Error>(
+    pub(super) async fn get<E: Error + 'static>(
         &self,
         source: Result<S, E>,
         make: impl FnOnce(&S) -> Result<T, E>,
@@ -46,11 +45,11 @@ impl<S: Clone + PartialEq, T> Reread<S, T> {
                     *state = State { value: Arc::new(value), source, refused: None };
                 }
                 Err(error) => {
-                    tracing::warn!("{} changed and cannot be used: {}", self.what, describe(&error));
+                    tracing::warn!("{} changed and cannot be used: {}", self.what, Report(&error));
                     state.refused = Some(source);
                 }
             },
-            Err(error) => tracing::warn!("{} cannot be read: {}", self.what, describe(&error)),
+            Err(error) => tracing::warn!("{} cannot be read: {}", self.what, Report(&error)),
         }
         Arc::clone(&state.value)
     }

@@ -15,7 +15,7 @@ use hyper_util::{
     service::TowerToHyperService,
 };
 use mesh_identity::proto::istio::istio_certificate_service_server::IstioCertificateServiceServer;
-use mesh_proxy::config::local::LocalConfigError;
+use mesh_proxy::{Report, config::local::LocalConfigError};
 use rustls::crypto::CryptoProvider;
 use thiserror::Error;
 use tokio::{
@@ -30,7 +30,6 @@ use super::{
     authority::Limits,
     authority_files::{AuthorityFilesError, AuthoritySource},
     callers::{Callers, CallersError},
-    describe,
     options::{Listen, Options},
     service::CertificateService,
     workloads::WorkloadsFile,
@@ -182,7 +181,7 @@ impl Connection {
             .serve_connection(TokioIo::new(stream), TowerToHyperService::new(self.service))
             .await;
         if let Err(error) = served {
-            tracing::debug!("connection of {peer} ended: {}", describe(&error));
+            tracing::debug!("connection of {peer} ended: {}", Report(&error));
         }
     }
 }

@@ -15,6 +15,7 @@ use mesh_identity::{
         istio_certificate_service_server::IstioCertificateService,
     },
 };
+use mesh_proxy::Report;
 use thiserror::Error;
 use tonic::{Request, Response, Status, metadata::MetadataMap};
 
@@ -22,7 +23,6 @@ use super::{
     authority::{Limits, SignError},
     authority_files::AuthoritySource,
     callers::{Callers, Cluster, Forbidden, Unknown, one},
-    describe,
     failure::Failure,
     workloads::WorkloadsFile,
 };
@@ -52,7 +52,7 @@ impl IstioCertificateService for CertificateService {
         match self.answer(&headers, request, failure).await {
             Ok(cert_chain) => Ok(Response::new(IstioCertificateResponse { cert_chain })),
             Err(refusal) => {
-                tracing::warn!("refused: {}", describe(&refusal));
+                tracing::warn!("refused: {}", Report(&refusal));
                 Err(refusal.status())
             }
         }

@@ -8,12 +8,11 @@ use std::{
 
 use mesh_identity::SpiffeId;
 use mesh_proxy::{
+    Report,
     config::local::{LocalConfig, LocalConfigError, LocalConfigFile},
     state::Change,
 };
 use tokio::{sync::watch, task::AbortHandle};
-
-use super::describe;
 
 /// The workloads of a local configuration, indexed for an authority.
 #[derive(Debug, Default)]
@@ -73,7 +72,7 @@ impl WorkloadsFile {
                         sender.send_replace(Arc::new(Workloads::of(config)));
                     }
                     Err(error) => {
-                        tracing::warn!("the workloads changed and cannot be used: {}", describe(&error));
+                        tracing::warn!("the workloads changed and cannot be used: {}", Report(&error));
                     }
                 }
             }

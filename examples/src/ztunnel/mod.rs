@@ -15,7 +15,7 @@ use std::{
     thread,
 };
 
-use mesh_identity::IdentityManager;
+use mesh_identity::{IdentityManager, Revocation, RevocationFile};
 use mesh_proxy::{Report, telemetry::Telemetry};
 use rustix::process::{Resource, getrlimit, setrlimit};
 
@@ -78,7 +78,9 @@ pub fn run(environment: &BTreeMap<String, String>) -> ExitCode {
     tracing::info!(target: TARGET, "version: {}", build::line(&environment.istio_version));
     raise_descriptor_limit();
     let manager = Arc::new(OnceLock::new());
-    let telemetry = Telemetry::builder()
+    let lists = environment.security.lists.as_ref();
+    let lists = lists.map(|lists| RevocationFile::open(&lists.path, Revocation::new(lists.policy)));
+    let mut telemetry = Telemetry::builder()
         .identities({
             let manager = Arc::clone(&manager);
             move || manager.get().map(IdentityManager::metrics)
@@ -88,13 +90,21 @@ pub fn run(environment: &BTreeMap<String, String>) -> ExitCode {
             "mesh_log_lines_dropped",
             "Log lines dropped as nobody took those before them.",
             logging.dropped_lines(),
-        )
-        .build();
+        );
+    if let Some(file) = &lists {
+        telemetry = telemetry.revocation(file.revocation().clone());
+    }
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return fail(&format_args!("cannot start a runtime: {error}")),
     };
-    match runtime.block_on(node::serve(environment, logging.handle(), Arc::new(telemetry), &manager)) {
+    match runtime.block_on(node::serve(
+        environment,
+        logging.handle(),
+        lists,
+        Arc::new(telemetry.build()),
+        &manager,
+    )) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             drop(logging);

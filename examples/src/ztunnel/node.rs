@@ -8,7 +8,8 @@ use std::{
 };
 
 use mesh_identity::{
-    IdentityManager, IdentitySource, IstioCa, IstioCaBuilderError, RotationSettings, TokenSource,
+    IdentityManager, IdentitySource, IstioCa, IstioCaBuilderError, RevocationFile, RotationSettings,
+    TokenSource,
 };
 use mesh_proxy::{
     BuildError, DrainHandle, Proxy, Report, RunError,
@@ -37,10 +38,15 @@ use crate::crypto;
 pub(super) async fn serve(
     environment: Environment,
     logging: LogHandle,
+    lists: Option<RevocationFile>,
     telemetry: Arc<Telemetry>,
     shown: &OnceLock<IdentityManager>,
 ) -> Result<(), ServeError> {
     let provider = crypto::provider();
+    let mut tls = environment.security.tls();
+    if let Some(file) = &lists {
+        tls = tls.revocation(file.revocation().clone());
+    }
     let Sourced { identities, manager } = sourced(&environment, &provider)?;
     if let Some(manager) = &manager {
         shown.get_or_init(|| manager.clone());
@@ -63,7 +69,12 @@ pub(super) async fn serve(
     let proxy = Proxy::builder(environment.workload.clone(), Arc::clone(&node.state), identities, &provider)
         .observer(Arc::clone(&node.telemetry) as Arc<dyn Observer>)
         .settings(environment.settings.clone())
+        .tls(tls)
         .build()?;
+    // It ends with the runtime, for which there is nothing to be left in order.
+    if let Some(file) = lists {
+        tokio::spawn(async move { file.follow().await });
+    }
     let ending = Ending { drain: proxy.drain_handle(), readiness: node.readiness.clone() };
     let endpoints = node.serve_endpoints(&environment, logging, &ending)?;
     let signals = end_on_signals(ending)?;
@@ -88,7 +99,7 @@ fn sourced(environment: &Environment, provider: &CryptoProvider) -> Result<Sourc
     match &environment.identities {
         Identities::Development => Ok(Sourced { identities: development(provider), manager: None }),
         Identities::Authority(authority) => {
-            let client = client(authority, environment.packet_mark(), provider)?;
+            let client = client(authority, environment, provider)?;
             let settings = RotationSettings::default().lifetime(authority.lifetime);
             let manager = IdentityManager::builder(client).settings(settings).spawn();
             Ok(Sourced { identities: Arc::new(manager.clone()), manager: Some(manager) })
@@ -99,16 +110,17 @@ fn sourced(environment: &Environment, provider: &CryptoProvider) -> Result<Sourc
 /// The client of an authority. The proxy is that of one workload, and asks as that workload for itself.
 fn client(
     authority: &Authority,
-    packet_mark: Option<u32>,
+    environment: &Environment,
     provider: &CryptoProvider,
 ) -> Result<IstioCa, IstioCaBuilderError> {
     let mut client = IstioCa::builder(authority.address.clone(), Arc::new(provider.clone()))
         .roots(authority.roots.clone())
+        .tls(environment.security.tls())
         .cluster_id(authority.cluster_id.clone());
     if let Some(name) = &authority.alternate_host_name {
         client = client.alternate_host_name(name);
     }
-    if let Some(mark) = packet_mark {
+    if let Some(mark) = environment.packet_mark() {
         client = client.packet_mark(mark);
     }
     // A token that is mounted is used without being asked for.

@@ -9,18 +9,21 @@ use std::{
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     thread::{self, JoinHandle},
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 use examples::lab::{Behaviour, Host, Workspace};
 
 use crate::{
-    fixture::{MeshBuilder, Node, ping},
+    control::Control,
+    fixture::{MeshBuilder, Node, is_closed, is_refused, ping},
     runner::{Family, cases},
 };
 
 cases![
+    a_connection_ends_at_the_age_that_is_set,
     a_renewal_fails_no_connection,
+    a_revoked_client_is_cut_off_and_refused,
     a_root_is_replaced_under_traffic,
     an_absent_authority_is_noticed_by_nobody,
     the_first_certificate_comes_from_the_authority,
@@ -105,6 +108,88 @@ fn a_root_is_replaced_under_traffic(workspace: &Workspace, family: Family) {
     wait_until(|| [&mesh.client, &mesh.server].iter().all(|node| roots(node) == 1));
     let made = traffic.stop();
     assert!(made > 100, "{made}");
+}
+
+// identity#70, identity#72, identity#90, telemetry#23
+fn a_revoked_client_is_cut_off_and_refused(workspace: &Workspace, family: Family) {
+    // The file is not there yet: a mount may come later.
+    let path = workspace.scratch().join(format!("crl-{}.pem", crate::fixture::next_number()));
+    let path: &'static str = path.into_os_string().into_string().unwrap().leak();
+    let mesh = MeshBuilder::new(workspace, family).authority(&[]).server_variable("CRL_PATH", path).start();
+    let _app = mesh.serve(Behaviour::Echo);
+    let mut open = mesh.connect(mesh.app());
+    ping(&mut open, b"before");
+    let metric = |name: &str, labels: &[(&str, &str)]| mesh.server.proxy.metric(name, labels).unwrap();
+    let refused = || metric("istio_crl_policy_rejections_total", &[("reporter", "destination")]);
+    assert_eq!(refused(), 0.0);
+
+    fs::write(path, revocation_list(mesh.control.as_ref().unwrap(), &serial(&mesh.client))).unwrap();
+    assert!(is_closed(&mut open));
+    let record = mesh.server.access(|record| record.message() == "connection complete");
+    assert_eq!(record.field("error"), Some("connection closed: peer certificate revoked by CRL"));
+    assert_eq!(metric("istio_tcp_connections_failed_total", &[("response_flags", "CERT_REVOKED")]), 1.0);
+    assert_eq!(metric("mesh_revocation_revoked_certificates", &[]), 1.0);
+
+    assert!(is_refused(mesh.client.host.connect(mesh.app())));
+    let record = mesh.server.access(|record| record.message() == "connection failed");
+    assert!(record.field("error").unwrap().contains("is revoked"), "{record:?}");
+    assert!(refused() >= 2.0);
+}
+
+fn a_connection_ends_at_the_age_that_is_set(workspace: &Workspace, family: Family) {
+    let mesh = MeshBuilder::new(workspace, family).variable("MAX_CONNECTION_AGE", "1s").start();
+    let _app = mesh.serve(Behaviour::Echo);
+    let mut open = mesh.connect(mesh.app());
+    ping(&mut open, b"before");
+    assert!(is_closed(&mut open));
+    // Whichever side is first; the other sees it go.
+    let errors = [&mesh.client, &mesh.server].map(|node| {
+        let record = node.access(|record| record.message() == "connection complete");
+        record.field("error").unwrap_or_default().to_owned()
+    });
+    assert!(
+        errors.iter().any(|error| error == "connection closed: as old as connections may be"),
+        "{errors:?}"
+    );
+    ping(&mut mesh.connect(mesh.app()), b"another takes its place");
+}
+
+/// A list of the control's authority that names one certificate.
+fn revocation_list(control: &Control, serial: &str) -> String {
+    let read = |name: &str| fs::read_to_string(control.file("ca").join(name)).unwrap();
+    let key = rcgen::KeyPair::from_pem(&read("ca-key.pem")).unwrap();
+    let issuer = rcgen::Issuer::from_ca_cert_pem(&read("ca-cert.pem"), key).unwrap();
+    let now = SystemTime::now();
+    let params = rcgen::CertificateRevocationListParams {
+        this_update: (now - Duration::from_secs(60)).into(),
+        next_update: (now + Duration::from_secs(3600)).into(),
+        crl_number: 1_u64.into(),
+        issuing_distribution_point: None,
+        revoked_certs: vec![rcgen::RevokedCertParams {
+            serial_number: decimal(serial).into(),
+            revocation_time: now.into(),
+            reason_code: Some(rcgen::RevocationReason::KeyCompromise),
+            invalidity_date: None,
+        }],
+        key_identifier_method: rcgen::KeyIdMethod::Sha256,
+    };
+    params.signed_by(&issuer).unwrap().pem().unwrap()
+}
+
+/// The bytes of a decimal number, the highest first.
+fn decimal(text: &str) -> Vec<u8> {
+    let mut bytes: Vec<u8> = Vec::new();
+    for digit in text.bytes() {
+        let mut carry = u32::from(digit - b'0');
+        for byte in bytes.iter_mut().rev() {
+            let value = u32::from(*byte) * 10 + carry;
+            (*byte, carry) = (value.to_be_bytes()[3], value >> 8);
+        }
+        if carry > 0 {
+            bytes.insert(0, carry.to_be_bytes()[3]);
+        }
+    }
+    bytes
 }
 
 /// Short connections, one after the other, each with a message and its echo.

@@ -113,6 +113,7 @@ pub(crate) struct MeshBuilder<'a> {
     family: Family,
     policies: Vec<String>,
     variables: Vec<(&'static str, &'static str)>,
+    server_variables: Vec<(&'static str, &'static str)>,
     authority: Option<&'a [&'a str]>,
     captured: bool,
 }
@@ -124,6 +125,7 @@ impl<'a> MeshBuilder<'a> {
             family,
             policies: Vec::new(),
             variables: Vec::new(),
+            server_variables: Vec::new(),
             authority: None,
             captured: true,
         }
@@ -137,6 +139,12 @@ impl<'a> MeshBuilder<'a> {
     /// Sets an environment variable of both proxies.
     pub(crate) fn variable(mut self, name: &'static str, value: &'static str) -> Self {
         self.variables.push((name, value));
+        self
+    }
+
+    /// Sets an environment variable of the server's proxy alone.
+    pub(crate) fn server_variable(mut self, name: &'static str, value: &'static str) -> Self {
+        self.server_variables.push((name, value));
         self
     }
 
@@ -185,7 +193,9 @@ impl<'a> MeshBuilder<'a> {
                 Some(control) => control.set_up(spec, &pod, self.family),
                 None => spec,
             };
-            let spec = self.variables.iter().fold(spec, |spec, (name, value)| spec.variable(name, *value));
+            let for_one: &[_] = if pod.name == "server" { &self.server_variables } else { &[] };
+            let variables = self.variables.iter().chain(for_one);
+            let spec = variables.fold(spec, |spec, (name, value)| spec.variable(name, *value));
             let proxy = Ztunnel::start(&host, &spec).unwrap_or_else(|error| panic!("{error}"));
             Node { host, pod, proxy }
         };

@@ -19,7 +19,7 @@ pub use cache::{TlsConfigError, TlsConfigs};
 pub use client::ClientConfigBuilder;
 pub use entry::TlsEntry;
 #[cfg(feature = "istio-ca")]
-pub(crate) use provider::narrowed;
+pub(crate) use provider::{narrowed, versions};
 pub use server::ServerConfigBuilder;
 pub use settings::{KeyExchange, TlsSettings};
 

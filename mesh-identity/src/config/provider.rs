@@ -41,7 +41,7 @@ pub(crate) fn narrowed(
     Ok(Arc::new(provider))
 }
 
-pub(super) fn versions(settings: &TlsSettings) -> &'static [&'static SupportedProtocolVersion] {
+pub(crate) fn versions(settings: &TlsSettings) -> &'static [&'static SupportedProtocolVersion] {
     if settings.tls12 { &WITH_TLS12 } else { &ONLY_TLS13 }
 }
 

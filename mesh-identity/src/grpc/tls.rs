@@ -4,13 +4,13 @@ use std::{io, sync::Arc, time::Duration};
 
 use rustls::{
     CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme,
+    SupportedProtocolVersion,
     client::{
         Resumption, VerifierBuilderError, WebPkiServerVerifier,
         danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
     },
     crypto::CryptoProvider,
     pki_types::{CertificateDer, ServerName, UnixTime},
-    version::TLS13,
 };
 use socket2::{SockRef, TcpKeepalive};
 use tokio::{
@@ -31,6 +31,7 @@ pub(crate) struct TlsDialer {
     mark: Option<u32>,
     provider: Arc<CryptoProvider>,
     roots: RootSource,
+    versions: &'static [&'static SupportedProtocolVersion],
     current: Mutex<Current>,
 }
 
@@ -53,10 +54,11 @@ impl TlsDialer {
         mark: Option<u32>,
         roots: RootSource,
         provider: Arc<CryptoProvider>,
+        versions: &'static [&'static SupportedProtocolVersion],
     ) -> Option<Self> {
         let name = ServerName::try_from(host.to_owned()).ok()?;
         let current = Mutex::default();
-        Some(Self { host: host.to_owned(), port, name, alternate, mark, provider, roots, current })
+        Some(Self { host: host.to_owned(), port, name, alternate, mark, provider, roots, versions, current })
     }
 
     pub(super) async fn epoch(&self) -> Result<u64, DialError> {
@@ -130,7 +132,7 @@ impl TlsDialer {
 
     fn config(&self, roots: RootCertStore) -> Result<Arc<ClientConfig>, RootSourceError> {
         let builder = ClientConfig::builder_with_provider(Arc::clone(&self.provider))
-            .with_protocol_versions(&[&TLS13])
+            .with_protocol_versions(self.versions)
             .map_err(RootSourceError::Provider)?;
         let verifier =
             WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&self.provider))

@@ -7,6 +7,7 @@ mod authority;
 mod drain;
 mod error;
 mod proxy_config;
+mod security;
 #[cfg(test)]
 mod tests;
 mod unsupported;
@@ -25,6 +26,7 @@ use mesh_proxy::{
 
 pub(crate) use authority::{Authority, Identities, TOKEN_FILE};
 pub(crate) use error::EnvironmentError;
+pub(crate) use security::Security;
 pub(crate) use unsupported::Warning;
 pub(crate) use view::EnvironmentView;
 
@@ -53,6 +55,8 @@ pub(crate) struct Environment {
     pub(crate) local: LocalSource,
     /// Where identities come from.
     pub(crate) identities: Identities,
+    /// How connections are made secure.
+    pub(crate) security: Security,
     /// How the proxy listens, dials and waits.
     pub(crate) settings: Settings,
     /// The node it runs on, preferred when an endpoint is chosen.
@@ -95,6 +99,8 @@ impl Environment {
         let (identities, warning) = Identities::parse(&variables, cluster_id)?;
         let mut warnings = Warning::unsupported(&variables, identities.address().is_some());
         warnings.extend(warning);
+        let (security, warning) = Security::parse(&variables)?;
+        warnings.extend(warning);
         let proxy_config = ProxyConfig::parse(&variables)?;
         let ipv6 = variables.boolean("IPV6_ENABLED")?.unwrap_or(true);
         let view = EnvironmentView {
@@ -126,7 +132,8 @@ impl Environment {
             workload,
             local,
             identities,
-            settings: view.settings(),
+            settings: view.settings().max_connection_age(security.max_connection_age),
+            security,
             node_name: view.node_name.clone(),
             missing_policy: missing_policy(&variables)?,
             ipv6,

@@ -245,7 +245,7 @@ fn keepalive_can_be_switched_off() {
 fn known_variables_without_effect_are_told_once_each() {
     let environment = with(&[
         ("AUTH_TOKEN", Some("secret")),
-        ("CRL_PATH", Some("/crl.pem")),
+        ("INSTANCE_IP", Some("192.0.2.1")),
         ("ENABLE_PROXY", Some("true")),
         ("ISTIO_META_DNS_CAPTURE", Some("true")),
         ("ISTIO_META_FOO", Some("x")),
@@ -257,7 +257,7 @@ fn known_variables_without_effect_are_told_once_each() {
     let told: Vec<_> = environment.warnings.iter().map(Warning::to_string).collect();
     assert_eq!(told.len(), 6, "{told:?}");
     for variable in
-        ["AUTH_TOKEN", "CRL_PATH", "ISTIO_META_DNS_CAPTURE", "ISTIO_META_FOO", "XDS_HEADER_a", "FAKE_CA"]
+        ["AUTH_TOKEN", "INSTANCE_IP", "ISTIO_META_DNS_CAPTURE", "ISTIO_META_FOO", "XDS_HEADER_a", "FAKE_CA"]
     {
         assert_eq!(told.iter().filter(|line| line.starts_with(variable)).count(), 1, "{variable}");
     }

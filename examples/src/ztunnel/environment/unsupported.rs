@@ -50,15 +50,13 @@ fn has_no_effect(name: &str, value: &str) -> bool {
 }
 
 /// Variables without effect, each with the value that describes what is done anyway.
-const KNOWN: [(&str, Option<&str>); 27] = [
+const KNOWN: [(&str, Option<&str>); 24] = [
     ("ALT_CA_HOSTNAME", None),
     ("ALT_XDS_HOSTNAME", None),
     ("AUTHZ_POLICY_INFO_LOGGING", Some("false")),
     ("AUTH_TOKEN", None),
     ("CA_ROOT_CA", None),
     ("CLUSTER_DOMAIN", None),
-    ("COMPLIANCE_POLICY", None),
-    ("CRL_PATH", None),
     ("ENABLE_PROXY", Some("true")),
     ("HTTP2_CONNECTION_WINDOW_SIZE", None),
     ("HTTP2_FRAME_SIZE", None),
@@ -74,7 +72,6 @@ const KNOWN: [(&str, Option<&str>); 27] = [
     ("PREFERED_SERVICE_NAMESPACE", None),
     ("SECRET_TTL", None),
     ("SERVICE_ACCOUNT", None),
-    ("TLS12_ENABLED", Some("false")),
     ("TRUST_DOMAIN", None),
     ("XDS_ON_DEMAND", Some("false")),
     ("XDS_ROOT_CA", None),

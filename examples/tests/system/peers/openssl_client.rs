@@ -10,7 +10,7 @@ use super::{
     program::{self, Outcome},
 };
 use crate::{
-    fixture::Mesh,
+    fixture::{Mesh, MeshBuilder, ping},
     runner::{Family, cases},
 };
 
@@ -23,6 +23,7 @@ cases![
     no_certificate_is_refused,
     no_session_can_be_resumed,
     only_tls_1_3_is_spoken,
+    tls_1_2_and_the_hybrid_group_alone_are_to_be_had_by_choice,
 ];
 
 const CLIENT: &str = "spiffe://cluster.local/ns/default/sa/client";
@@ -41,6 +42,21 @@ fn only_tls_1_3_is_spoken(workspace: &Workspace, family: Family) {
     handshake.succeeds();
     handshake.says("TLSv1.3");
     server.handshake(&["-tls1_2"]).fails_with("alert protocol version");
+}
+
+// hbone#1, hbone#9
+fn tls_1_2_and_the_hybrid_group_alone_are_to_be_had_by_choice(workspace: &Workspace, family: Family) {
+    let Some(server) = Server::start_with(workspace, family, &[("TLS12_ENABLED", "true")]) else { return };
+    let handshake = server.handshake(&["-tls1_2"]);
+    handshake.succeeds();
+    handshake.says("TLSv1.2");
+    server.handshake(&["-tls1_3"]).says("TLSv1.3");
+
+    let Some(server) = Server::start_with(workspace, family, &[("COMPLIANCE_POLICY", "pqc")]) else { return };
+    server.handshake(&["-groups", "X25519:P-256"]).fails_with("alert handshake failure");
+    let app = server.mesh.serve(examples::lab::Behaviour::Echo);
+    ping(&mut server.mesh.connect(server.mesh.app()), b"two of us have it");
+    drop(app);
 }
 
 // hbone#2
@@ -117,8 +133,18 @@ struct Server<'a> {
 
 impl<'a> Server<'a> {
     fn start(workspace: &'a Workspace, family: Family) -> Option<Self> {
+        Self::start_with(workspace, family, &[])
+    }
+
+    fn start_with(
+        workspace: &'a Workspace,
+        family: Family,
+        variables: &[(&'static str, &'static str)],
+    ) -> Option<Self> {
         let openssl = program::find("openssl", "openssl")?;
-        let mesh = Mesh::start(workspace, family);
+        let builder = MeshBuilder::new(workspace, family);
+        let mesh =
+            variables.iter().fold(builder, |builder, (name, value)| builder.variable(name, value)).start();
         let address = SocketAddr::new(mesh.address(&mesh.server.host), 15008).to_string();
         Some(Self { workspace, mesh, openssl, address, root: identity::root(workspace) })
     }

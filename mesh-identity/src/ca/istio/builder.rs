@@ -9,7 +9,8 @@ use rustls::{
 
 use super::{CaAddress, IstioCa, Shared, address::Place};
 use crate::{
-    ConfigError, RootSource, TokenSource,
+    ConfigError, RootSource, TlsSettings, TokenSource,
+    config::{narrowed, versions},
     grpc::{Channel, Dialer, TlsDialer},
 };
 
@@ -25,6 +26,7 @@ pub struct IstioCaBuilder {
     headers: Vec<(String, String)>,
     impersonate: bool,
     packet_mark: Option<u32>,
+    tls: TlsSettings,
     connect_timeout: Duration,
     call_timeout: Duration,
     time: Arc<dyn TimeProvider>,
@@ -42,6 +44,7 @@ impl IstioCaBuilder {
             headers: Vec::new(),
             impersonate: false,
             packet_mark: None,
+            tls: TlsSettings::default(),
             connect_timeout: DEFAULT_CONNECT_TIMEOUT,
             call_timeout: DEFAULT_CALL_TIMEOUT,
             time: Arc::new(DefaultTimeProvider),
@@ -88,6 +91,12 @@ impl IstioCaBuilder {
         Self { packet_mark: Some(mark), ..self }
     }
 
+    /// Sets which versions of TLS and which key exchange are spoken with the authority. What else the settings say is about
+    /// peers in a mesh, and has no effect here.
+    pub fn tls(self, tls: TlsSettings) -> Self {
+        Self { tls, ..self }
+    }
+
     /// Gives up on a connection after so long, all handshakes included; 5 s by default.
     pub fn connect_timeout(self, timeout: Duration) -> Self {
         Self { connect_timeout: timeout, ..self }
@@ -114,7 +123,7 @@ impl IstioCaBuilder {
         let dialer = match self.address.0 {
             Place::Unix { path } => Dialer::Unix(path),
             Place::Https { host, port, .. } => {
-                let provider = crate::config::narrowed(&self.provider, &crate::TlsSettings::default())?;
+                let provider = narrowed(&self.provider, &self.tls)?;
                 let alternate = self.alternate_host_name.map(|name| {
                     ServerName::try_from(name.clone()).map_err(|_| IstioCaBuilderError::HostName { name })
                 });
@@ -125,6 +134,7 @@ impl IstioCaBuilder {
                     self.packet_mark,
                     self.roots,
                     provider,
+                    versions(&self.tls),
                 )
                 .ok_or(IstioCaBuilderError::HostName { name: host })?;
                 Dialer::Tls(Box::new(dialer))

@@ -20,6 +20,11 @@ impl<K: Hash + Eq + Clone, T> Index<K, T> {
         self.groups.get(key).map_or(&[], Vec::as_slice)
     }
 
+    /// Every object under each of its keys, in no particular order.
+    pub(super) fn values(&self) -> impl Iterator<Item = &Arc<T>> {
+        self.groups.values().flatten()
+    }
+
     /// Whether nothing is indexed.
     pub(super) fn is_empty(&self) -> bool {
         self.groups.is_empty()

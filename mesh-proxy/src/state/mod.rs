@@ -14,6 +14,7 @@ mod cidr_index;
 mod endpoints;
 mod gateway;
 mod index;
+mod local_identities;
 mod network_address;
 mod port_map;
 mod service;
@@ -28,6 +29,7 @@ mod workload_key;
 pub use change::Change;
 pub use endpoints::{Endpoint, EndpointTable};
 pub use gateway::{GatewayDestination, GatewayReference, ParseGatewayDestinationError, WeightedWaypoint};
+pub use local_identities::follow_local_identities;
 pub use network_address::{NetworkAddress, ParseNetworkAddressError};
 pub use port_map::PortMap;
 pub use service::{

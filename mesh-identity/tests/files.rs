@@ -12,6 +12,7 @@ use std::{
 
 use mesh_identity::{
     CredentialFiles, FileError, FileSource, IdentitySource, Revocation, RevocationFile, RevocationPolicy,
+    VerifyError,
     testing::{Authority, Leaf, provider},
 };
 use support::*;
@@ -136,6 +137,50 @@ fn what_is_wrong_at_start_is_named() {
     assert!(
         matches!(open(&mount), Err(FileError::TooLarge { path, .. }) if path.ends_with("cert-chain.pem"))
     );
+}
+
+#[test]
+fn what_no_peer_would_take_is_not_taken() {
+    let (ca, other) = (Authority::new("example.org"), Authority::new("example.org"));
+    let mut mount = Mount::new("unacceptable");
+    let mut refused = |ca: &Authority, leaf: &Leaf| {
+        mount.identity(ca, leaf);
+        match FileSource::open(CredentialFiles::istio(&mount.directory), provider()).map(drop) {
+            Err(FileError::Unacceptable { source, .. }) => source,
+            taken => panic!("{taken:?}"),
+        }
+    };
+    assert!(matches!(
+        refused(&ca, &ca.leaf(CLIENT).not_yet_valid().issue()),
+        VerifyError::NotYetValid { .. }
+    ));
+    assert!(matches!(refused(&ca, &ca.leaf(CLIENT).client_only().issue()), VerifyError::Purpose { .. }));
+    assert!(matches!(refused(&ca, &other.leaf(CLIENT).issue()), VerifyError::Chain { .. }));
+}
+
+// identity#80
+#[tokio::test(start_paused = true)]
+async fn files_that_cannot_be_used_for_a_while_are_read_again_though_they_stay_the_same() {
+    let ca = Authority::new("example.org");
+    let mut mount = Mount::new("passing");
+    mount.identity(&ca, &ca.leaf(CLIENT).issue());
+    let source = FileSource::open(CredentialFiles::istio(&mount.directory), provider()).unwrap();
+    let following = tokio::spawn({
+        let source = source.clone();
+        async move { source.follow().await }
+    });
+    // Some clock is wrong.
+    mount.identity(&ca, &ca.leaf(CLIENT).not_yet_valid().issue());
+    until(|| source.status().failed_loads >= 2).await;
+    assert_eq!(source.status().loads, 1);
+    // What stays wrong is read once.
+    mount.identity(&ca, &ca.leaf(CLIENT).client_only().issue());
+    let before = source.status().failed_loads;
+    until(|| source.status().failed_loads > before).await;
+    let after = source.status().failed_loads;
+    tokio::time::sleep(Duration::from_secs(120)).await;
+    assert_eq!(source.status().failed_loads, after);
+    following.abort();
 }
 
 // identity#72, identity#73, identity#74, identity#90

@@ -300,6 +300,45 @@ async fn an_agent_may_listen_on_tcp() {
     driving.abort();
 }
 
+/// An agent that takes calls and says nothing.
+#[derive(Clone)]
+struct SilentAgent;
+
+#[tonic::async_trait]
+impl SpiffeWorkloadApi for SilentAgent {
+    type FetchX509SVIDStream = Streamed<X509svidResponse>;
+    type FetchX509BundlesStream = Streamed<X509BundlesResponse>;
+
+    async fn fetch_x509svid(
+        &self,
+        _: Request<X509svidRequest>,
+    ) -> Result<Response<Self::FetchX509SVIDStream>, Status> {
+        Ok(Response::new(stream::pending().boxed()))
+    }
+
+    async fn fetch_x509_bundles(
+        &self,
+        _: Request<X509BundlesRequest>,
+    ) -> Result<Response<Self::FetchX509BundlesStream>, Status> {
+        Ok(Response::new(stream::pending().boxed()))
+    }
+}
+
+// identity#77: nobody waits for ever.
+#[tokio::test(start_paused = true)]
+async fn an_agent_that_says_nothing_is_given_up() {
+    let folder = Folder::new();
+    let _server = Server::unix(SpiffeWorkloadApiServer::new(SilentAgent), &folder.path("agent.sock"));
+    let (source, driver) = WorkloadApi::new(endpoint(&folder), provider());
+    let driving = tokio::spawn(driver.run());
+    let asked = tokio::time::Instant::now();
+    assert!(matches!(source.svid(&id(CART)).await, Err(IdentityError::Unavailable { .. })));
+    assert!(asked.elapsed() <= Duration::from_secs(16));
+    // On tokio's paused clock the dial may run out of time as well.
+    assert!(matches!(source.last_error(), Some(AgentError::Deadline { .. } | AgentError::Channel(_))));
+    driving.abort();
+}
+
 #[tokio::test]
 async fn without_its_driver_a_source_says_so() {
     let folder = Folder::new();

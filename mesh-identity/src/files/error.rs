@@ -2,7 +2,7 @@
 
 use std::{io, path::PathBuf, time::SystemTime};
 
-use crate::{SvidError, TrustBundleError};
+use crate::{SvidError, TrustBundleError, VerifyError};
 
 /// Why files make no identity.
 #[derive(Debug, thiserror::Error)]
@@ -45,6 +45,15 @@ pub enum FileError {
         /// Why.
         source: SvidError,
     },
+    /// No peer would take the certificate: it is not valid yet, not for both sides of a connection, or does not lead to
+    /// the roots beside it.
+    #[error("certificate in {} would not be accepted by a peer", .path.display())]
+    Unacceptable {
+        /// The certificate chain's file.
+        path: PathBuf,
+        /// Which rule it breaks.
+        source: VerifyError,
+    },
     /// A file is larger than its kind may be.
     #[error("{} has more than {limit} bytes", .path.display())]
     TooLarge {
@@ -56,6 +65,17 @@ pub enum FileError {
 }
 
 impl FileError {
+    /// Whether the same files may do at another time.
+    pub(super) fn may_pass(&self) -> bool {
+        match self {
+            Self::Changing | Self::Expired { .. } => true,
+            // One that appears has changed.
+            Self::Read { source, .. } => source.kind() != io::ErrorKind::NotFound,
+            Self::Unacceptable { source, .. } => matches!(source, VerifyError::NotYetValid { .. }),
+            Self::Roots { .. } | Self::Svid { .. } | Self::TooLarge { .. } => false,
+        }
+    }
+
     /// The error and its causes in one line.
     pub(super) fn chain(&self) -> String {
         let mut text = self.to_string();

@@ -3,6 +3,7 @@
 mod credential_files;
 mod error;
 mod read;
+mod retry;
 mod revocation_file;
 mod settle;
 mod source;

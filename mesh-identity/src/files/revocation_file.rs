@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{FileWatch, read::read};
+use super::{FileWatch, read::read, retry::Retry};
 use crate::Revocation;
 
 /// Keeps revocation lists as a file says: PEM with any number of lists, or one in DER.
@@ -34,7 +34,7 @@ impl RevocationFile {
 
     /// Reads the file now, which blocks for as long as that takes. Whether it was taken.
     pub fn reload(&self) -> bool {
-        load(&self.path, &self.revocation)
+        load(&self.path, &self.revocation) == Reading::Taken
     }
 
     /// Reads the file whenever it changes, for as long as it is polled: within two seconds.
@@ -55,35 +55,51 @@ impl RevocationFile {
         let mut watch = watch.watching([self.path.clone()]);
         // It may have changed since it was opened.
         watch.read_again();
+        let mut retry = Retry::default();
         loop {
-            watch.changed().await;
+            retry.next(&mut watch).await;
             let (path, revocation) = (self.path.clone(), self.revocation.clone());
-            // A panic while reading would be a bug, and cost this one reading.
-            _ = tokio::task::spawn_blocking(move || load(&path, &revocation)).await;
+            match tokio::task::spawn_blocking(move || load(&path, &revocation)).await {
+                Ok(Reading::Failed) => retry.failed(),
+                Ok(Reading::Refused | Reading::Taken) => retry.done(),
+                // A panic while reading would be a bug, and cost this one reading.
+                Err(_) => {}
+            }
         }
     }
 }
 
-fn load(path: &Path, revocation: &Revocation) -> bool {
+/// What became of a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Reading {
+    /// It could not be read, which may pass.
+    Failed,
+    /// It is no good, or not there, until it changes.
+    Refused,
+    Taken,
+}
+
+fn load(path: &Path, revocation: &Revocation) -> Reading {
     let loaded = match read(path, LIMIT) {
-        Ok(bytes) => revocation.load(&bytes).map_err(|error| error.to_string()),
+        Ok(bytes) => revocation.load(&bytes).map_err(|error| (Reading::Refused, error.to_string())),
         Err(error) => {
             revocation.failed(&error);
-            Err(error.chain())
+            Err((if error.may_pass() { Reading::Failed } else { Reading::Refused }, error.chain()))
         }
     };
     let path = path.display();
-    match &loaded {
+    match loaded {
         Ok(()) => {
             let lists = revocation.lists();
             let (count, revoked) = (lists.len(), lists.revoked_certificates());
             tracing::info!(target: TARGET, %path, lists = count, revoked, "revocation lists loaded");
+            Reading::Taken
         }
-        Err(error) => {
-            tracing::warn!(target: TARGET, %path, %error, "no revocation lists read, those before stay")
+        Err((reading, error)) => {
+            tracing::warn!(target: TARGET, %path, %error, "no revocation lists read, those before stay");
+            reading
         }
     }
-    loaded.is_ok()
 }
 
 const TARGET: &str = "crl";

@@ -18,17 +18,19 @@ use rustls::crypto::CryptoProvider;
 use super::{
     CredentialFiles, FileError, FileWatch,
     read::{Looks, read},
+    retry::Retry,
 };
 use crate::{
     IdentityError, IdentitySource, Revocation, SpiffeId, SvidFuture, TrustBundle, TrustBundles, TrustDomain,
-    VerifyError, X509Svid,
+    VerifyError, X509Svid, verify::check_own,
 };
 
 /// One identity from files, and the roots beside it: read as a unit, and again when they change.
 ///
-/// A reading counts as a whole or not at all: a key that is not the certificate's, a broken root, an expired certificate or
-/// files that are replaced meanwhile leave the identity before in place, and show in the [status](Self::status). Clones
-/// share everything. Somebody has to drive [`follow`](Self::follow), or call [`reload`](Self::reload).
+/// A reading counts as a whole or not at all: a key that is not the certificate's, a broken root, a certificate that no peer
+/// would take or files that are replaced meanwhile leave the identity before in place, and show in the
+/// [status](Self::status). What may pass by itself, as that a file could not be read, is tried again. Clones share
+/// everything. Somebody has to drive [`follow`](Self::follow), or call [`reload`](Self::reload).
 ///
 /// ```no_run
 /// # async fn example(provider: std::sync::Arc<rustls::crypto::CryptoProvider>) -> Result<(), Box<dyn std::error::Error>> {
@@ -136,12 +138,14 @@ impl FileSource {
         if let Some(looks) = self.outcome().looks.clone() {
             watch.was_read(looks);
         }
+        let mut retry = Retry::default();
         loop {
-            watch.changed().await;
+            retry.next(&mut watch).await;
             let source = self.clone();
-            let read = tokio::task::spawn_blocking(move || source.reload()).await;
-            if matches!(read, Ok(Err(FileError::Changing)) | Err(_)) {
-                watch.read_again();
+            match tokio::task::spawn_blocking(move || source.reload()).await {
+                Ok(Err(FileError::Changing)) | Err(_) => watch.read_again(),
+                Ok(Err(error)) if error.may_pass() => retry.failed(),
+                Ok(_) => retry.done(),
             }
         }
     }
@@ -245,7 +249,10 @@ fn load(files: &CredentialFiles, provider: &CryptoProvider) -> Result<(Credentia
     if svid.not_after() < SystemTime::now() {
         return Err(FileError::Expired { path: files.chain.clone(), not_after: svid.not_after() });
     }
-    Ok((Credentials { svid: Arc::new(svid), bundles: Arc::new(bundles) }, before))
+    let bundles = Arc::new(bundles);
+    check_own(&svid, &bundles, provider, SystemTime::now())
+        .map_err(|source| FileError::Unacceptable { path: files.chain.clone(), source })?;
+    Ok((Credentials { svid: Arc::new(svid), bundles }, before))
 }
 
 fn bundle(trust_domain: TrustDomain, path: &Path) -> Result<TrustBundle, FileError> {

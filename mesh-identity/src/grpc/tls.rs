@@ -1,6 +1,6 @@
 //! TLS to a server that proves a host name, with roots that may change.
 
-use std::{io, sync::Arc, time::Duration};
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use rustls::{
     CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme,
@@ -16,6 +16,7 @@ use socket2::{SockRef, TcpKeepalive};
 use tokio::{
     net::{TcpSocket, TcpStream, lookup_host},
     sync::Mutex,
+    task::JoinSet,
 };
 use tokio_rustls::TlsConnector;
 
@@ -75,24 +76,8 @@ impl TlsDialer {
         Ok((Box::new(stream), epoch))
     }
 
-    /// Connects to the first address of the host that takes it.
     async fn connect(&self) -> io::Result<TcpStream> {
-        let mut last = None;
-        for address in lookup_host((self.host.as_str(), self.port)).await? {
-            let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
-            socket.set_nodelay(true)?;
-            let options = SockRef::from(&socket);
-            options.set_tcp_keepalive(&KEEPALIVE)?;
-            #[cfg(target_os = "linux")]
-            if let Some(mark) = self.mark {
-                options.set_mark(mark)?;
-            }
-            match socket.connect(address).await {
-                Ok(stream) => return Ok(stream),
-                Err(error) => last = Some(error),
-            }
-        }
-        Err(last.unwrap_or_else(|| io::Error::new(io::ErrorKind::NotFound, "the name has no address")))
+        connect_any(lookup_host((self.host.as_str(), self.port)).await?, self.mark).await
     }
 
     /// The configuration with the roots as they are now. What is broken is told, and changes nothing.
@@ -155,6 +140,57 @@ impl TlsDialer {
     }
 }
 
+/// Connects to the first address that takes it. One that does not answer at once is not given up, but the next one is tried
+/// beside it (RFC 8305 §5): a dead one must not hide the others.
+async fn connect_any(
+    addresses: impl Iterator<Item = SocketAddr>,
+    mark: Option<u32>,
+) -> io::Result<TcpStream> {
+    let mut addresses = addresses.fuse();
+    let mut attempts = JoinSet::new();
+    let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
+    loop {
+        let next = addresses.next();
+        let is_last = next.is_none();
+        if let Some(address) = next {
+            attempts.spawn(connect_one(address, mark));
+        }
+        let ended = async {
+            match attempts.join_next().await {
+                Some(Ok(ended)) => Some(ended),
+                // A panic would be a bug, and cost this one attempt.
+                Some(Err(lost)) => Some(Err(io::Error::other(lost))),
+                None => None,
+            }
+        };
+        let ended =
+            if is_last { Some(ended.await) } else { tokio::time::timeout(NEXT_ATTEMPT, ended).await.ok() };
+        match ended {
+            Some(Some(Ok(stream))) => return Ok(stream),
+            Some(Some(Err(error))) => last = error,
+            Some(None) if is_last => return Err(last),
+            Some(None) | None => {}
+        }
+    }
+}
+
+async fn connect_one(address: SocketAddr, mark: Option<u32>) -> io::Result<TcpStream> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    socket.set_nodelay(true)?;
+    let options = SockRef::from(&socket);
+    options.set_tcp_keepalive(&KEEPALIVE)?;
+    #[cfg(target_os = "linux")]
+    if let Some(mark) = mark {
+        options.set_mark(mark)?;
+    }
+    #[cfg(not(target_os = "linux"))]
+    let _ = mark;
+    socket.connect(address).await
+}
+
+/// RFC 8305 §8.
+const NEXT_ATTEMPT: Duration = Duration::from_millis(250);
+
 /// As Istio's proxies: for a connection that lies idle for hours.
 const KEEPALIVE: TcpKeepalive = TcpKeepalive::new()
     .with_time(Duration::from_secs(300))
@@ -208,5 +244,42 @@ impl ServerCertVerifier for TwoNames {
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         self.verifier.supported_verify_schemes()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    /// An address that answers nothing, for as long as the rest lives.
+    async fn silent() -> (SocketAddr, impl Sized) {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let listener = socket.listen(1).unwrap();
+        let address = listener.local_addr().unwrap();
+        let mut queue = Vec::new();
+        while let Ok(connected) = tokio::time::timeout(NEXT_ATTEMPT, TcpStream::connect(address)).await {
+            queue.push(connected.unwrap());
+        }
+        (address, (listener, queue))
+    }
+
+    #[tokio::test]
+    async fn an_address_that_swallows_packets_does_not_hide_the_next() {
+        let (silent, _queue) = silent().await;
+        let good = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let good = good.local_addr().map(|address| (address, good)).unwrap();
+        let closed = {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            listener.local_addr().unwrap()
+        };
+        let connected = connect_any([silent, closed, good.0].into_iter(), None).await.unwrap();
+        assert_eq!(connected.peer_addr().unwrap(), good.0);
+        let refused = connect_any([closed, closed].into_iter(), None).await.unwrap_err();
+        assert_eq!(refused.kind(), io::ErrorKind::ConnectionRefused);
+        let nowhere = connect_any([].into_iter(), None).await.unwrap_err();
+        assert_eq!(nowhere.kind(), io::ErrorKind::NotFound);
     }
 }

@@ -3,6 +3,8 @@
 
 mod chain;
 mod error;
+#[cfg(any(feature = "files", feature = "istio-ca", feature = "manager"))]
+mod own;
 mod path;
 mod verifier;
 
@@ -10,4 +12,8 @@ pub use chain::{ChainError, ChainFault};
 pub use error::VerifyError;
 pub use verifier::{PeerVerifier, Role};
 
+#[cfg(feature = "manager")]
+pub(crate) use own::CLOCK_SKEW;
+#[cfg(any(feature = "files", feature = "istio-ca"))]
+pub(crate) use own::check_own;
 pub(crate) use verifier::Trust;

@@ -12,9 +12,9 @@ use rustls::{
 use zeroize::Zeroizing;
 
 use crate::{
-    ExpectedPeer, IssuedSvid, PeerVerifier, Role, SpiffeId, SvidError, TrustBundle, TrustBundleError,
-    TrustBundles, VerifyError, X509Svid,
+    IssuedSvid, SpiffeId, SvidError, TrustBundle, TrustBundleError, TrustBundles, VerifyError, X509Svid,
     leaf::{is_authority, parse_certificate},
+    verify::check_own,
 };
 
 /// Checks everything that can be checked: that the chain is for `requested`, belongs to `key`, is in date, and
@@ -62,17 +62,11 @@ pub(crate) fn accept(
     }
     let bundle = TrustBundle::from_der(requested.trust_domain().clone(), roots)?;
 
-    let intermediates = certificates.get(1..).unwrap_or_default().to_vec();
-    let leaf = certificates.first().cloned().ok_or(ResponseError::Empty)?;
     let svid = X509Svid::from_der(certificates, key.clone_key(), provider)?;
     if svid.id() != requested {
         return Err(ResponseError::Identity { requested: requested.clone(), received: svid.id().clone() });
     }
-    let bundles = Arc::new(TrustBundles::new([bundle.clone()]));
-    let verifier = PeerVerifier::new(provider, bundles, ExpectedPeer::exact([requested.clone()]));
-    for role in [Role::Server, Role::Client] {
-        verifier.verify(&leaf, &intermediates, role, now)?;
-    }
+    check_own(&svid, &Arc::new(TrustBundles::new([bundle.clone()])), provider, now)?;
     Ok(IssuedSvid { svid, bundle })
 }
 
@@ -144,7 +138,10 @@ mod tests {
     use rcgen::KeyPair;
 
     use super::*;
-    use crate::testing::{Authority, provider};
+    use crate::{
+        Role,
+        testing::{Authority, provider},
+    };
 
     const ID: &str = "spiffe://example.org/ns/shop/sa/cart";
 
@@ -272,6 +269,20 @@ mod tests {
         let mut answer = flawless();
         answer.chain[1] += "-----BEGIN CERTIFICATE-----\nMAA=\n-----END CERTIFICATE-----\n";
         assert_eq!(answer.accept().unwrap().bundle.certificates().len(), 1);
+    }
+
+    // identity#34: an authority that does not backdate what it issues.
+    #[test]
+    fn a_clock_that_is_a_little_behind_the_authoritys_refuses_nothing() {
+        let answer = flawless();
+        let certificates = certificates_of(0, &answer.chain[0]).map(Result::unwrap);
+        let svid = X509Svid::from_der(certificates, answer.key.clone_key(), &provider()).unwrap();
+        let accept = |seconds| {
+            let now = svid.not_before() - Duration::from_secs(seconds);
+            accept(&answer.chain, answer.key.clone_key(), &ID.parse().unwrap(), now, &provider())
+        };
+        assert!(accept(30).is_ok());
+        assert!(matches!(accept(90), Err(ResponseError::Verify(VerifyError::NotYetValid { .. }))));
     }
 
     #[test]

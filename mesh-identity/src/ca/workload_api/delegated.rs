@@ -13,7 +13,8 @@ use tokio::{
 };
 
 use super::{
-    AgentEndpoint, AgentError, DIAL_TIMEOUT, FIRST_WAIT, LAST_WAIT, MAX_MESSAGE, WorkloadSelectors, describe,
+    AgentEndpoint, AgentError, DIAL_TIMEOUT, FIRST_WAIT, LAST_WAIT, MAX_MESSAGE, Messages, WorkloadSelectors,
+    describe,
     held::Held,
     in_date, origin,
     received::{checked_svid, read_bundles, secret, trust_domain},
@@ -342,13 +343,14 @@ impl DelegatedIdentityDriver {
 
     async fn follow_bundles(&self, backoff: &mut Backoff) -> AgentError {
         let mut client = client(&self.channel);
-        let mut stream = match client.subscribe_to_x509_bundles(SubscribeToX509BundlesRequest {}).await {
-            Ok(response) => response.into_inner(),
-            Err(status) => return status.into(),
+        let call = client.subscribe_to_x509_bundles(SubscribeToX509BundlesRequest {});
+        let mut stream = match Messages::of(call).await {
+            Ok(stream) => stream,
+            Err(error) => return error,
         };
         loop {
-            match stream.message().await {
-                Ok(Some(message)) => {
+            match stream.next().await {
+                Ok(message) => {
                     backoff.succeeded();
                     let (bundles, flaws) = read_bundles(message.ca_certificates);
                     for flaw in flaws {
@@ -362,8 +364,7 @@ impl DelegatedIdentityDriver {
                     drop(subscribed);
                     self.shared.changed();
                 }
-                Ok(None) => return AgentError::Ended,
-                Err(status) => return status.into(),
+                Err(error) => return error,
             }
         }
     }
@@ -419,18 +420,18 @@ impl Stream {
 
     async fn follow(&self, backoff: &mut Backoff) -> AgentError {
         let request = SubscribeToX509sviDsRequest { selectors: self.selectors.to_proto(), pid: 0 };
-        let mut stream = match client(&self.channel).subscribe_to_x509svi_ds(request).await {
-            Ok(response) => response.into_inner(),
-            Err(status) => return status.into(),
+        let mut client = client(&self.channel);
+        let mut stream = match Messages::of(client.subscribe_to_x509svi_ds(request)).await {
+            Ok(stream) => stream,
+            Err(error) => return error,
         };
         loop {
-            match stream.message().await {
-                Ok(Some(message)) => {
+            match stream.next().await {
+                Ok(message) => {
                     backoff.succeeded();
                     self.take(message);
                 }
-                Ok(None) => return AgentError::Ended,
-                Err(status) => return status.into(),
+                Err(error) => return error,
             }
         }
     }

@@ -1,4 +1,4 @@
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use tonic::Code;
 
@@ -11,6 +11,12 @@ pub enum AgentError {
     /// It was not reached, or lost.
     #[error("agent is unreachable")]
     Channel(#[from] ChannelError),
+    /// It was called and said nothing.
+    #[error("agent gave no answer within {} ms", .after.as_millis())]
+    Deadline {
+        /// How long was waited for it.
+        after: Duration,
+    },
     /// It ended the stream, which is tried again.
     #[error("agent ended the stream")]
     Ended,

@@ -16,7 +16,7 @@ use std::{
 use http::Uri;
 use rustls::crypto::CryptoProvider;
 use tokio::sync::watch;
-use tonic::{Request, metadata::MetadataValue};
+use tonic::{Request, Response, Status, Streaming, metadata::MetadataValue};
 
 pub use delegated::{DelegatedIdentity, DelegatedIdentityDriver, Subscription};
 pub use endpoint::{AgentEndpoint, AgentEndpointError};
@@ -40,7 +40,7 @@ use crate::{
 /// workload, or a program without a proxy. A node's proxy uses [`DelegatedIdentity`].
 ///
 /// When the agent is gone, everything stays as it was until certificates expire, and the agent is looked for
-/// with increasing pauses of up to 15 s. Revocation lists that come with certificates are for who
+/// with increasing pauses of up to 15 s. Whoever waits for the first identity learns within 15 s that none comes. Revocation lists that come with certificates are for who
 /// [asks for them](WorkloadApiDriver::revocation).
 ///
 /// ```no_run
@@ -223,19 +223,18 @@ impl WorkloadApiDriver {
         request.metadata_mut().insert("workload.spiffe.io", MetadataValue::from_static("true"));
         let client = SpiffeWorkloadApiClient::with_origin(self.channel.clone(), origin());
         let mut client = client.max_decoding_message_size(MAX_MESSAGE);
-        let mut stream = match client.fetch_x509svid(request).await {
-            Ok(response) => response.into_inner(),
-            Err(status) => return status.into(),
+        let mut stream = match Messages::of(client.fetch_x509svid(request)).await {
+            Ok(stream) => stream,
+            Err(error) => return error,
         };
         loop {
-            match stream.message().await {
-                Ok(Some(mut message)) => {
+            match stream.next().await {
+                Ok(mut message) => {
                     backoff.succeeded();
                     self.take_lists(std::mem::take(&mut message.crl));
                     self.take(Received::read(message, &self.provider));
                 }
-                Ok(None) => return AgentError::Ended,
-                Err(status) => return status.into(),
+                Err(error) => return error,
             }
         }
     }
@@ -284,6 +283,34 @@ impl fmt::Debug for WorkloadApiDriver {
     }
 }
 
+/// What an agent sends on one call: something at once, and more whenever that changes.
+struct Messages<T> {
+    first: Option<T>,
+    stream: Streaming<T>,
+}
+
+impl<T> Messages<T> {
+    /// Waits for the first.
+    async fn of(
+        call: impl Future<Output = Result<Response<Streaming<T>>, Status>>,
+    ) -> Result<Self, AgentError> {
+        let first = async {
+            let mut stream = call.await?.into_inner();
+            let first = stream.message().await?.ok_or(AgentError::Ended)?;
+            Ok(Self { first: Some(first), stream })
+        };
+        let deadline = tokio::time::timeout(FIRST_MESSAGE, first).await;
+        deadline.unwrap_or(Err(AgentError::Deadline { after: FIRST_MESSAGE }))
+    }
+
+    async fn next(&mut self) -> Result<T, AgentError> {
+        match self.first.take() {
+            Some(first) => Ok(first),
+            None => self.stream.message().await?.ok_or(AgentError::Ended),
+        }
+    }
+}
+
 /// What is taken of a message, and what is wrong with the rest.
 #[cfg(any(test, fuzzing))]
 pub(crate) fn read_agent(
@@ -326,6 +353,8 @@ fn origin() -> Uri {
     Uri::from_static("http://localhost")
 }
 
+/// An agent that has nothing to say says so.
+const FIRST_MESSAGE: Duration = Duration::from_secs(10);
 /// An agent is on this machine.
 const DIAL_TIMEOUT: Duration = Duration::from_secs(5);
 const FIRST_WAIT: Duration = Duration::from_millis(200);

@@ -3,6 +3,7 @@
 use std::time::{Duration, SystemTime};
 
 use super::super::{moment::Moment, settings::RenewalWindow};
+use crate::verify::CLOCK_SKEW;
 
 /// From when until when a certificate may be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,8 +18,7 @@ impl Validity {
         wall >= self.end()
     }
 
-    /// A certificate whose time begins within the tolerance is taken: most likely our clock is a little behind the
-    /// authority's.
+    /// A certificate whose time begins within the tolerance is taken.
     pub(super) fn is_ahead(&self, wall: SystemTime) -> bool {
         self.not_before > wall + CLOCK_SKEW
     }
@@ -52,8 +52,6 @@ pub(super) fn backoff(failures: u32, first: Duration, last: Duration, draw: f64)
     let doubled = first.saturating_mul(1 << failures.saturating_sub(1).min(20));
     doubled.min(last).mul_f64(0.5 + draw.clamp(0.0, 1.0) / 2.0)
 }
-
-const CLOCK_SKEW: Duration = Duration::from_secs(60);
 
 #[cfg(test)]
 mod tests {

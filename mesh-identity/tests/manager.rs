@@ -280,6 +280,27 @@ async fn who_waits_for_an_identity_that_is_withdrawn_is_told_at_once() {
     assert!(manager.status(&cart).is_none() && manager.status(&stock).is_some());
 }
 
+// identity#63
+#[tokio::test(start_paused = true)]
+async fn no_withdrawal_is_lost_in_a_burst_of_identities() {
+    let authority = ScriptedAuthority::new();
+    authority.latency(SECOND);
+    let manager = manager(&authority, half_life().grace(5 * SECOND));
+    let (names, stock): (HashSet<_>, _) = ((0..2000).map(id).collect(), id("stock"));
+    for _ in 0..3 {
+        manager.permit_only(&names).unwrap();
+        manager.permit_only(&HashSet::from([stock.clone()])).unwrap();
+    }
+    sleep(10 * SECOND).await;
+    let known: Vec<_> = manager.statuses().unwrap().into_iter().map(|status| status.id).collect();
+    assert_eq!(known, [stock.clone()]);
+    assert!(manager.try_svid(&stock).is_some());
+    // Nothing goes on for those that are gone.
+    let calls = authority.all_calls();
+    sleep(60 * SECOND).await;
+    assert!(authority.all_calls() <= calls + 1, "{calls}");
+}
+
 // identity#61
 #[tokio::test(start_paused = true)]
 async fn after_the_grace_period_the_certificate_is_gone_too() {

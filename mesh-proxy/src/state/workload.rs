@@ -281,7 +281,7 @@ pub enum ApplicationTunnelProtocol {
 mod tests {
     use super::*;
 
-    // control-plane#43
+    // control-plane#43, identity#6
     #[test]
     fn empty_names_mean_the_defaults() {
         let workload = Workload::new("u", "", "shop", "").unwrap();

@@ -94,6 +94,8 @@ mod files;
 pub mod fuzzing;
 #[cfg(feature = "__grpc")]
 mod grpc;
+#[cfg(feature = "rustls")]
+mod id_map;
 #[cfg(any(feature = "dev-ca", feature = "testing"))]
 mod issue;
 #[cfg(feature = "rustls")]

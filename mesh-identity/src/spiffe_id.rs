@@ -1,12 +1,11 @@
 //! The name of a workload, independent of where it runs.
 
 use std::{
-    borrow::Borrow,
     cmp::Ordering,
     fmt,
-    hash::{Hash, Hasher},
+    hash::{BuildHasher, Hash, Hasher, RandomState},
     str::FromStr,
-    sync::Arc,
+    sync::{Arc, LazyLock},
 };
 
 use crate::{ServiceAccount, TrustDomain, TrustDomainError};
@@ -31,7 +30,12 @@ pub struct SpiffeId(Arc<Inner>);
 struct Inner {
     text: Box<str>,
     trust_domain: TrustDomain,
+    /// Of the text, made once: tables of ids are asked for each connection.
+    hash: u64,
 }
+
+/// Keyed anew in each process: peers choose ids.
+static HASHER: LazyLock<RandomState> = LazyLock::new(RandomState::new);
 
 impl SpiffeId {
     /// The longest id, in bytes (SPIFFE-ID §2.3).
@@ -77,7 +81,8 @@ impl SpiffeId {
 
     fn parse(text: impl AsRef<str> + Into<Box<str>>) -> Result<Self, SpiffeIdError> {
         let trust_domain = check(text.as_ref())?.parse()?;
-        Ok(Self(Arc::new(Inner { text: text.into(), trust_domain })))
+        let hash = HASHER.hash_one(text.as_ref());
+        Ok(Self(Arc::new(Inner { text: text.into(), trust_domain, hash })))
     }
 }
 
@@ -107,7 +112,7 @@ impl TryFrom<String> for SpiffeId {
 
 impl PartialEq for SpiffeId {
     fn eq(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.0, &other.0) || self.as_str() == other.as_str()
+        Arc::ptr_eq(&self.0, &other.0) || (self.0.hash == other.0.hash && self.as_str() == other.as_str())
     }
 }
 
@@ -125,20 +130,15 @@ impl Ord for SpiffeId {
     }
 }
 
+/// Not the hash of the text, so that there is no `Borrow<str>`.
 impl Hash for SpiffeId {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        self.as_str().hash(state);
+        state.write_u64(self.0.hash);
     }
 }
 
 impl AsRef<str> for SpiffeId {
     fn as_ref(&self) -> &str {
-        self.as_str()
-    }
-}
-
-impl Borrow<str> for SpiffeId {
-    fn borrow(&self) -> &str {
         self.as_str()
     }
 }

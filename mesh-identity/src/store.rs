@@ -1,7 +1,6 @@
 //! Identities held in memory.
 
 use std::{
-    collections::HashMap,
     future::ready,
     sync::{
         Arc, Mutex, PoisonError,
@@ -11,7 +10,7 @@ use std::{
 
 use arc_swap::ArcSwap;
 
-use crate::{IdentityError, IdentitySource, SpiffeId, SvidFuture, TrustBundles, X509Svid};
+use crate::{IdentityError, IdentitySource, SpiffeId, SvidFuture, TrustBundles, X509Svid, id_map::IdMap};
 
 /// Identities and bundles in memory, replaced atomically by whoever obtains them.
 ///
@@ -39,14 +38,14 @@ struct Shared {
 
 #[derive(Clone, Debug)]
 struct Contents {
-    svids: HashMap<SpiffeId, Arc<X509Svid>>,
+    svids: IdMap<Arc<X509Svid>>,
     bundles: Arc<TrustBundles>,
 }
 
 impl IdentityStore {
     /// A store without any identity.
     pub fn new(bundles: TrustBundles) -> Self {
-        let contents = Contents { svids: HashMap::new(), bundles: Arc::new(bundles) };
+        let contents = Contents { svids: IdMap::default(), bundles: Arc::new(bundles) };
         Self(Arc::new(Shared {
             contents: ArcSwap::from_pointee(contents),
             writing: Mutex::default(),
@@ -168,7 +167,7 @@ mod tests {
         store.change(|present| {
             assert!(store.try_svid(&id).is_some());
             assert!(Arc::ptr_eq(&store.bundles(), &present.bundles));
-            Contents { svids: HashMap::new(), bundles: Arc::clone(&present.bundles) }
+            Contents { svids: IdMap::default(), bundles: Arc::clone(&present.bundles) }
         });
         assert!(store.try_svid(&id).is_none());
     }

@@ -2,7 +2,7 @@
 
 use std::{
     collections::{HashMap, hash_map::RandomState},
-    hash::{BuildHasher, BuildHasherDefault, Hasher},
+    hash::{BuildHasher, BuildHasherDefault},
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -12,7 +12,7 @@ use std::{
 use arc_swap::ArcSwap;
 
 use super::TlsEntry;
-use crate::{ExpectedPeer, SpiffeId};
+use crate::{ExpectedPeer, SpiffeId, id_map::Hashed};
 
 /// Readers take the map as it is; a writer copies the part it changes. That suits configurations, which are read for each
 /// connection and written when a certificate is replaced.
@@ -134,25 +134,6 @@ impl<C> Lookup<C> {
 
     fn tick(&self) -> u64 {
         self.uses.fetch_add(1, Ordering::Relaxed)
-    }
-}
-
-/// Takes a hash for what it is.
-#[derive(Default)]
-struct Hashed(u64);
-
-impl Hasher for Hashed {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-
-    fn write(&mut self, bytes: &[u8]) {
-        // Only ever asked for one `u64`; anything else would still be a hash, if a poor one.
-        self.0 = bytes.iter().fold(self.0, |hash, byte| hash.rotate_left(8) ^ u64::from(*byte));
-    }
-
-    fn write_u64(&mut self, hash: u64) {
-        self.0 = hash;
     }
 }
 

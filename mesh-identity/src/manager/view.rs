@@ -1,8 +1,7 @@
 //! The certificates as those see them who make connections.
 
 use std::{
-    collections::{HashMap, hash_map::RandomState},
-    hash::BuildHasher,
+    hash::{BuildHasher, BuildHasherDefault},
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -11,25 +10,26 @@ use std::{
 
 use arc_swap::ArcSwap;
 
-use crate::{SpiffeId, TrustBundles, X509Svid};
+use crate::{
+    SpiffeId, TrustBundles, X509Svid,
+    id_map::{Hashed, IdMap},
+};
 
 /// What is handed out. Readers take no lock and allocate nothing; there is one writer at a time, who copies the part of
 /// the table that changes.
 #[derive(Debug)]
 pub(super) struct View {
     shards: Box<[ArcSwap<Shard>]>,
-    hasher: RandomState,
     bundles: ArcSwap<TrustBundles>,
     generation: AtomicU64,
 }
 
-type Shard = HashMap<SpiffeId, Arc<X509Svid>>;
+type Shard = IdMap<Arc<X509Svid>>;
 
 impl View {
     pub(super) fn new(bundles: TrustBundles) -> Self {
         Self {
             shards: (0..SHARDS).map(|_| ArcSwap::default()).collect(),
-            hasher: RandomState::new(),
             bundles: ArcSwap::from_pointee(bundles),
             generation: AtomicU64::new(0),
         }
@@ -78,8 +78,9 @@ impl View {
     }
 
     fn shard(&self, id: &SpiffeId) -> Option<&ArcSwap<Shard>> {
-        let hash = usize::try_from(self.hasher.hash_one(id) % SHARDS as u64).unwrap_or(0);
-        self.shards.get(hash)
+        // The low bits choose within a shard.
+        let hash = BuildHasherDefault::<Hashed>::default().hash_one(id) >> 32;
+        self.shards.get(usize::try_from(hash % SHARDS as u64).unwrap_or(0))
     }
 }
 

@@ -1,16 +1,13 @@
 //! What an agent has given so far.
 
-use std::{
-    collections::HashMap,
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicU64, Ordering},
-    },
+use std::sync::{
+    Arc, Mutex, PoisonError,
+    atomic::{AtomicU64, Ordering},
 };
 
 use arc_swap::ArcSwap;
 
-use crate::{SpiffeId, TrustBundles, X509Svid};
+use crate::{SpiffeId, TrustBundles, X509Svid, id_map::IdMap};
 
 /// Certificates and bundles, replaced together. What did not change stays the same value. Readers take no lock and allocate
 /// nothing.
@@ -23,7 +20,7 @@ pub(super) struct Held {
 
 #[derive(Debug, Default)]
 struct Contents {
-    svids: HashMap<SpiffeId, Arc<X509Svid>>,
+    svids: IdMap<Arc<X509Svid>>,
     bundles: Arc<TrustBundles>,
 }
 
@@ -33,7 +30,7 @@ impl Held {
         // Guards no data: a writer that panicked has stored nothing.
         let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
         let present = self.contents.load();
-        let mut replaced = HashMap::new();
+        let mut replaced = IdMap::default();
         for svid in svids {
             let kept = present.svids.get(svid.id()).filter(|held| held.chain() == svid.chain());
             let svid = kept.cloned().unwrap_or(svid);

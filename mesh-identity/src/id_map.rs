@@ -1,0 +1,30 @@
+//! A table by id.
+
+use std::{
+    collections::HashMap,
+    hash::{BuildHasherDefault, Hasher},
+};
+
+use crate::SpiffeId;
+
+/// An id brings its hash with it.
+pub(crate) type IdMap<V> = HashMap<SpiffeId, V, BuildHasherDefault<Hashed>>;
+
+/// Takes a hash for what it is.
+#[derive(Debug, Default)]
+pub(crate) struct Hashed(u64);
+
+impl Hasher for Hashed {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        // Only ever asked for one `u64`; anything else would still be a hash, if a poor one.
+        self.0 = bytes.iter().fold(self.0, |hash, byte| hash.rotate_left(8) ^ u64::from(*byte));
+    }
+
+    fn write_u64(&mut self, hash: u64) {
+        self.0 = hash;
+    }
+}

@@ -1,6 +1,10 @@
-//! What a full mutual TLS handshake costs with mesh identities, beside rustls with its own verifiers and the same keys.
+//! What a full mutual TLS handshake costs with mesh identities, beside tokio-rustls with rustls' own verifiers, a static
+//! configuration and the same kind of keys; and what resuming a session would save.
 
-use std::sync::Arc;
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use mesh_identity::{
@@ -8,104 +12,163 @@ use mesh_identity::{
     testing::{self, Authority, Leaf},
 };
 use rustls::{
-    ClientConfig, ClientConnection, RootCertStore, ServerConfig, ServerConnection, pki_types::ServerName,
+    ClientConfig, HandshakeKind, RootCertStore, ServerConfig, client::Resumption, pki_types::ServerName,
     server::WebPkiClientVerifier, version::TLS13,
 };
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex},
+    runtime::{Builder, Runtime},
+};
+use tokio_rustls::{TlsAcceptor, TlsConnector, client, server};
 
 const CLIENT: &str = "spiffe://example.org/ns/shop/sa/cart";
 const SERVER: &str = "spiffe://example.org/ns/shop/sa/stock";
 const HOST: &str = "stock.example.org";
 
+/// Handshakes of one kind before one of the other: short, so that what else runs on the machine hits both.
+const BATCH: u64 = 8;
+
 fn handshake(criterion: &mut Criterion) {
     let authority = Authority::new("example.org");
+    let (plain, mesh) = (Pair::plain(&authority, 0), Pair::mesh(&authority));
     let mut group = criterion.benchmark_group("handshake");
     group.throughput(Throughput::Elements(1));
-    let (client, server) = plain(&authority);
-    let name = ServerName::try_from(HOST).expect("a name");
-    group.bench_function("rustls", |bencher| bencher.iter(|| shake_hands(&client, &server, &name)));
-    let (client, server) = mesh(&authority);
-    let name = mesh_identity::server_name();
-    group.bench_function("mesh-identity", |bencher| {
-        bencher.iter(|| {
-            let (client, server) = shake_hands(&client, &server, &name);
-            let seen = PeerIdentity::from_connection(&server).expect("the client's identity");
-            (seen, PeerIdentity::from_connection(&client).expect("the server's identity"))
+    group.bench_function("rustls", |bencher| bencher.iter(|| plain.shake_hands()));
+    group.bench_function("mesh-identity", |bencher| bencher.iter(|| mesh.shake_hands_and_ask()));
+
+    // Each sample is a round of pairs; criterion shows what ours takes, and the ratios come after it.
+    let mut ratios = Vec::new();
+    group.bench_function("paired", |bencher| {
+        bencher.iter_custom(|iterations| {
+            let (mut of_plain, mut of_mesh) = (Duration::ZERO, Duration::ZERO);
+            let batches = iterations.div_ceil(BATCH).next_multiple_of(2);
+            for batch in 0..batches {
+                // Who goes first takes turns.
+                for turn in 0..2 {
+                    let start = Instant::now();
+                    if (batch + turn) % 2 == 0 {
+                        (0..BATCH).for_each(|_| drop(plain.shake_hands()));
+                        of_plain += start.elapsed();
+                    } else {
+                        (0..BATCH).for_each(|_| drop(mesh.shake_hands_and_ask()));
+                        of_mesh += start.elapsed();
+                    }
+                }
+            }
+            ratios.push(of_plain.as_secs_f64() / of_mesh.as_secs_f64());
+            of_mesh.mul_f64(iterations as f64 / (batches * BATCH) as f64)
         });
+    });
+    ratios.sort_by(f64::total_cmp);
+    let quantile = |part: usize| ratios.get(ratios.len() * part / 4).copied().unwrap_or(f64::NAN);
+    println!(
+        "handshakes of mesh-identity per handshake of rustls: median {:.3}, quartiles {:.3} and {:.3}, {} rounds",
+        quantile(2),
+        quantile(1),
+        quantile(3),
+        ratios.len()
+    );
+
+    let resuming = Pair::plain(&authority, 1);
+    resuming.shake_hands();
+    let (client, _) = resuming.shake_hands();
+    assert_eq!(client.get_ref().1.handshake_kind(), Some(HandshakeKind::Resumed));
+    group.bench_function("rustls, resumed", |bencher| bencher.iter(|| resuming.shake_hands()));
+    let (_, server) = mesh.shake_hands();
+    group.bench_function("peer identity", |bencher| {
+        bencher.iter(|| PeerIdentity::from_connection(server.get_ref().1).expect("the client's identity"));
     });
     group.finish();
 }
 
-fn mesh(authority: &Authority) -> (Arc<ClientConfig>, Arc<ServerConfig>) {
-    let [client, server]: [SpiffeId; 2] = [CLIENT, SERVER].map(|id| id.parse().expect("a SPIFFE id"));
-    let store = authority.store([CLIENT, SERVER]);
-    let client = ClientConfigBuilder::new(testing::provider())
-        .identity(store.clone(), CertSelector::fixed(client))
-        .expect_peer(ExpectedPeer::exact([server.clone()]))
-        .build();
-    let server = ServerConfigBuilder::new(testing::provider())
-        .identity(store, CertSelector::fixed(server))
-        .expect_peer(ExpectedPeer::trust_domain("example.org".parse().expect("a trust domain")))
-        .build();
-    (client.expect("a client configuration"), server.expect("a server configuration"))
+/// Two ends and the thread that does the work of both.
+struct Pair {
+    connector: TlsConnector,
+    acceptor: TlsAcceptor,
+    name: ServerName<'static>,
+    runtime: Runtime,
 }
 
-fn plain(authority: &Authority) -> (Arc<ClientConfig>, Arc<ServerConfig>) {
-    let leaf = |id| authority.leaf(id).dns_name(HOST).issue();
-    let key = |leaf: &Leaf| leaf.key().into();
-    let (client, server) = (leaf(CLIENT), leaf(SERVER));
-    let mut roots = RootCertStore::empty();
-    roots.add(authority.root()).expect("a root");
-    let roots = Arc::new(roots);
-    let provider = testing::provider();
-    let verifier =
-        WebPkiClientVerifier::builder_with_provider(Arc::clone(&roots), Arc::clone(&provider)).build();
-    let mut server_config = ServerConfig::builder_with_provider(Arc::clone(&provider))
-        .with_protocol_versions(&[&TLS13])
-        .expect("TLS 1.3")
-        .with_client_cert_verifier(verifier.expect("a verifier"))
-        .with_single_cert(server.chain(), key(&server))
-        .expect("a certificate");
-    // As in a mesh: no tickets, so that both do the same work.
-    server_config.send_tls13_tickets = 0;
-    let client_config = ClientConfig::builder_with_provider(provider)
-        .with_protocol_versions(&[&TLS13])
-        .expect("TLS 1.3")
-        .with_root_certificates(roots)
-        .with_client_auth_cert(client.chain(), key(&client))
-        .expect("a certificate");
-    (Arc::new(client_config), Arc::new(server_config))
-}
-
-/// One thread does the work of both sides.
-fn shake_hands(
-    client: &Arc<ClientConfig>,
-    server: &Arc<ServerConfig>,
-    name: &ServerName<'static>,
-) -> (ClientConnection, ServerConnection) {
-    let mut client = ClientConnection::new(Arc::clone(client), name.clone()).expect("a client");
-    let mut server = ServerConnection::new(Arc::clone(server)).expect("a server");
-    let mut flight = Vec::new();
-    while client.is_handshaking() || server.is_handshaking() {
-        while client.wants_write() {
-            client.write_tls(&mut flight).expect("memory");
-        }
-        read_flight(&mut flight, |records| server.read_tls(records));
-        server.process_new_packets().expect("what the client sent");
-        while server.wants_write() {
-            server.write_tls(&mut flight).expect("memory");
-        }
-        read_flight(&mut flight, |records| client.read_tls(records));
-        client.process_new_packets().expect("what the server sent");
+impl Pair {
+    fn new(client: Arc<ClientConfig>, server: Arc<ServerConfig>, name: ServerName<'static>) -> Self {
+        let runtime = Builder::new_current_thread().build().expect("a runtime");
+        Self { connector: client.into(), acceptor: server.into(), name, runtime }
     }
-    (client, server)
-}
 
-fn read_flight(flight: &mut Vec<u8>, mut read: impl FnMut(&mut &[u8]) -> std::io::Result<usize>) {
-    let mut records = flight.as_slice();
-    while !records.is_empty() {
-        read(&mut records).expect("memory");
+    fn mesh(authority: &Authority) -> Self {
+        let [client, server]: [SpiffeId; 2] = [CLIENT, SERVER].map(|id| id.parse().expect("a SPIFFE id"));
+        let store = authority.store([CLIENT, SERVER]);
+        let client = ClientConfigBuilder::new(testing::provider())
+            .identity(store.clone(), CertSelector::fixed(client))
+            .expect_peer(ExpectedPeer::exact([server.clone()]))
+            .build();
+        let server = ServerConfigBuilder::new(testing::provider())
+            .identity(store, CertSelector::fixed(server))
+            .expect_peer(ExpectedPeer::trust_domain("example.org".parse().expect("a trust domain")))
+            .build();
+        let (client, server) = (client.expect("a configuration"), server.expect("a configuration"));
+        Self::new(client, server, mesh_identity::server_name())
     }
-    flight.clear();
+
+    fn plain(authority: &Authority, tickets: usize) -> Self {
+        let leaf = |id| authority.leaf(id).dns_name(HOST).issue();
+        let key = |leaf: &Leaf| leaf.key().into();
+        let (client, server) = (leaf(CLIENT), leaf(SERVER));
+        let mut roots = RootCertStore::empty();
+        roots.add(authority.root()).expect("a root");
+        let roots = Arc::new(roots);
+        let provider = testing::provider();
+        let verifier =
+            WebPkiClientVerifier::builder_with_provider(Arc::clone(&roots), Arc::clone(&provider)).build();
+        let mut server_config = ServerConfig::builder_with_provider(Arc::clone(&provider))
+            .with_protocol_versions(&[&TLS13])
+            .expect("TLS 1.3")
+            .with_client_cert_verifier(verifier.expect("a verifier"))
+            .with_single_cert(server.chain(), key(&server))
+            .expect("a certificate");
+        server_config.send_tls13_tickets = tickets;
+        server_config.alpn_protocols = vec![b"h2".to_vec()];
+        let mut client_config = ClientConfig::builder_with_provider(provider)
+            .with_protocol_versions(&[&TLS13])
+            .expect("TLS 1.3")
+            .with_root_certificates(roots)
+            .with_client_auth_cert(client.chain(), key(&client))
+            .expect("a certificate");
+        client_config.alpn_protocols = vec![b"h2".to_vec()];
+        if tickets == 0 {
+            client_config.resumption = Resumption::disabled();
+        }
+        let name = ServerName::try_from(HOST).expect("a name");
+        Self::new(Arc::new(client_config), Arc::new(server_config), name)
+    }
+
+    /// Up to the first byte that the client reads, with which it has read whatever tickets there are.
+    fn shake_hands(&self) -> (client::TlsStream<DuplexStream>, server::TlsStream<DuplexStream>) {
+        self.runtime.block_on(async {
+            let (near, far) = duplex(16 * 1024);
+            let accept = async {
+                let mut stream = self.acceptor.accept(far).await.expect("a client");
+                stream.write_u8(1).await.expect("memory");
+                stream.flush().await.expect("memory");
+                stream
+            };
+            let connect = async {
+                let mut stream = self.connector.connect(self.name.clone(), near).await.expect("a server");
+                stream.read_u8().await.expect("memory");
+                stream
+            };
+            tokio::join!(connect, accept)
+        })
+    }
+
+    /// As a proxy does, which then knows who its peer is.
+    fn shake_hands_and_ask(&self) -> [PeerIdentity; 2] {
+        let (client, server) = self.shake_hands();
+        [
+            PeerIdentity::from_connection(client.get_ref().1).expect("the server's identity"),
+            PeerIdentity::from_connection(server.get_ref().1).expect("the client's identity"),
+        ]
+    }
 }
 
 criterion_group!(benches, handshake);

@@ -293,7 +293,7 @@ async fn no_withdrawal_is_lost_in_a_burst_of_identities() {
     }
     sleep(10 * SECOND).await;
     let known: Vec<_> = manager.statuses().unwrap().into_iter().map(|status| status.id).collect();
-    assert_eq!(known, [stock.clone()]);
+    assert_eq!(known, std::slice::from_ref(&stock));
     assert!(manager.try_svid(&stock).is_some());
     // Nothing goes on for those that are gone.
     let calls = authority.all_calls();

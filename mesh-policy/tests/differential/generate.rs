@@ -93,12 +93,13 @@ fn target() -> impl Strategy<Value = (Option<Selector>, Vec<TargetRef>)> {
             name: if kind == "GatewayClass" { "istio-waypoint".into() } else { name.into() },
             namespace: namespace.into(),
         });
-    let selector = option::of(
-        select(vec![("app", "cart"), ("app", "other"), ("v", "1")])
-            .prop_map(|(key, value)| Selector { match_labels: [(key.to_owned(), value.to_owned())].into() }),
-    );
+    let selector = option::of(select(vec![Some(("app", "cart")), Some(("app", "other")), Some(("v", "1")), None]).prop_map(
+        |label| Selector {
+            match_labels: label.into_iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect(),
+        },
+    ));
     prop_oneof![
-        2 => selector.prop_map(|selector| (selector, Vec::new())),
+        4 => selector.prop_map(|selector| (selector, Vec::new())),
         5 => vec(target, 1..3).prop_map(|targets| (None, targets)),
     ]
 }
@@ -360,6 +361,15 @@ fn place() -> impl Strategy<Value = Place> {
             .prop_map(|(namespace, name, service)| Place::Waypoint { namespace, name, service }),
         1 => (namespace(), labels()).prop_map(|(namespace, labels)| Place::Workload { namespace, labels }),
     ]
+}
+
+/// A workload in a namespace, with labels or without.
+pub(crate) fn workload() -> impl Strategy<Value = Place> {
+    let labels = select(vec![vec![], vec![("app", "cart")], vec![("app", "other"), ("v", "1")]]);
+    (select(&NAMESPACES[..]), labels).prop_map(|(namespace, labels)| Place::Workload {
+        namespace: namespace.to_owned(),
+        labels: labels.into_iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect(),
+    })
 }
 
 fn address() -> impl Strategy<Value = IpAddr> {

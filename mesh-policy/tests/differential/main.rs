@@ -1,4 +1,4 @@
-//! The compiled policies of waypoints against a naive reading of the same objects.
+//! The compiled policies of waypoints and node proxies against a naive reading of the same objects.
 
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests may panic")]
 
@@ -6,10 +6,20 @@
 mod call;
 mod generate;
 mod naive;
+#[cfg(feature = "crd")]
+mod node;
 
 use std::collections::BTreeSet;
 
 use call::Call;
+#[cfg(feature = "crd")]
+use call::Place;
+#[cfg(feature = "crd")]
+use mesh_policy::{
+    ConnectionFacts, PolicySet,
+    crd::{NodePolicies, NodeSettings},
+    object::PolicyObjects,
+};
 use mesh_policy::{
     PolicyName, Reason, Semantics,
     object::AuthorizationPolicy,
@@ -18,7 +28,7 @@ use mesh_policy::{
 use naive::{Outcome, Point};
 use proptest::{collection::vec, prelude::*};
 
-/// Sets of policies; each decides about so many calls, at two points and by two readings.
+/// Sets of policies; each decides about so many calls, at each point and by two readings: 156,000 decisions.
 const SETS: u32 = 2600;
 const CALLS: usize = 10;
 
@@ -55,6 +65,44 @@ proptest! {
             let point = Point { semantics, is_stream: true, mesh: &mesh };
             for call in &calls {
                 call.with_facts(|facts| check(streams.evaluate_stream(&facts.stream), &accepted, call, point))?;
+            }
+        }
+    }
+
+    // The third point: objects as node proxies receive them.
+    #[cfg(feature = "crd")]
+    #[test]
+    fn node_proxies_agree_with_the_naive_reading(
+        objects in generate::objects(),
+        calls in vec((generate::call(), generate::workload()), CALLS),
+    ) {
+        for semantics in [Semantics::Istio, Semantics::Strict] {
+            let settings = || NodeSettings { semantics, dry_run: true, ..NodeSettings::default() };
+            let accepts = |object: &&AuthorizationPolicy| {
+                let one = PolicyObjects { authorization: vec![(*object).clone()], ..PolicyObjects::default() };
+                NodePolicies::new(&one, settings()).is_ok()
+            };
+            let authorization: Vec<_> = objects.iter().filter(accepts).cloned().collect();
+            let accepted = PolicyObjects { authorization, ..PolicyObjects::default() };
+            let converted = NodePolicies::new(&accepted, settings()).unwrap();
+            let set = PolicySet::builder().policies(converted.policies().to_vec()).build().unwrap();
+            let node = node::Node { semantics, root_namespace: "istio-system" };
+            for (call, place) in &calls {
+                let call = Call { place: place.clone(), ..call.clone() };
+                let Place::Workload { namespace, labels } = &call.place else { unreachable!("a workload") };
+                let listed = converted.listed_by(namespace, &labels.iter().cloned().collect());
+                let peer = call.peer.as_deref().and_then(|peer| peer.parse().ok());
+                let facts = ConnectionFacts {
+                    source: call.source,
+                    peer: peer.as_ref(),
+                    destination: call.destination,
+                    namespace,
+                    policies: &listed,
+                };
+                let reason = set.evaluate_connection(&facts).reason();
+                let expected = node.decide(&accepted.authorization, &call);
+                prop_assert_eq!(outcome(reason), expected, "{:?} {:#?} {:#?}", node, accepted.authorization, call);
+                prop_assert_eq!(set.explain(&facts).decision().reason(), reason);
             }
         }
     }

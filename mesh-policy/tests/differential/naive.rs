@@ -192,7 +192,7 @@ impl Point<'_> {
     }
 }
 
-fn is_dry_run(object: &AuthorizationPolicy) -> bool {
+pub(crate) fn is_dry_run(object: &AuthorizationPolicy) -> bool {
     let value = object.metadata.annotations.get("istio.io/dry-run");
     value.is_some_and(|value| ["1", "t", "T", "TRUE", "true", "True"].contains(&value.as_str()))
 }
@@ -208,7 +208,7 @@ struct Context<'a> {
 struct Dropped;
 
 /// A value that counts for nothing.
-struct Unusable;
+pub(crate) struct Unusable;
 
 impl Context<'_> {
     /// Envoy's shape: any permission and any principal, each with all conditions copied into it.
@@ -519,7 +519,7 @@ fn side(key: &str) -> Option<Side> {
 }
 
 /// Exact, prefix, suffix or presence.
-fn string(value: &str, text: &str) -> bool {
+pub(crate) fn string(value: &str, text: &str) -> bool {
     if value == "*" {
         !text.is_empty()
     } else if let Some(suffix) = value.strip_prefix('*') {
@@ -548,7 +548,7 @@ fn request_principal(value: &str, iss: &str, sub: &str) -> bool {
 }
 
 /// Compares bit by bit.
-fn in_range(address: IpAddr, value: &str) -> Result<bool, Unusable> {
+pub(crate) fn in_range(address: IpAddr, value: &str) -> Result<bool, Unusable> {
     let (base, length) = match value.split_once('/') {
         Some((base, length)) => (base, Some(length.parse::<usize>().map_err(|_| Unusable)?)),
         None => (value, None),
@@ -570,7 +570,7 @@ fn in_range(address: IpAddr, value: &str) -> Result<bool, Unusable> {
 }
 
 /// Compiled once for each text.
-fn regex(pattern: &str) -> Regex {
+pub(crate) fn regex(pattern: &str) -> Regex {
     thread_local! {
         static COMPILED: RefCell<HashMap<String, Regex>> = RefCell::default();
     }

@@ -15,9 +15,9 @@ pub(crate) struct Attributes<'a> {
     pub(super) source: IpAddr,
     pub(super) remote: IpAddr,
     pub(super) destination: IpAddr,
-    /// With strict semantics, only what has Istio's form counts: the same peers have an identity as at a node
-    /// proxy.
     pub(super) peer: Option<&'a str>,
+    /// With strict semantics, a peer that is not of Istio's form has a namespace and a service account that cannot be
+    /// seen.
     pub(super) identity: Option<IstioIdentity<'a>>,
     /// Nothing for a stream.
     pub(super) request: Option<Request<'a>>,
@@ -37,7 +37,7 @@ impl<'a> Attributes<'a> {
         let identity = facts.peer.and_then(IstioIdentity::parse);
         let peer = match semantics {
             Semantics::Istio => facts.peer,
-            Semantics::Strict => facts.peer.filter(|_| identity.is_some()),
+            Semantics::Strict => facts.peer.filter(|peer| !peer.is_empty()),
         };
         Self {
             semantics,
@@ -58,6 +58,11 @@ impl<'a> Attributes<'a> {
         let mut attributes = Self::of_stream(&facts.stream, semantics, mesh);
         attributes.request = Some(Request { facts, path, claims: facts.claims });
         attributes
+    }
+
+    /// Whether there is a peer whose namespace and service account nobody knows.
+    pub(super) fn is_peer_odd(&self) -> bool {
+        self.semantics == Semantics::Strict && self.peer.is_some() && self.identity.is_none()
     }
 
     /// What is known before the token of the request is validated.

@@ -18,6 +18,8 @@ pub(crate) struct Condition {
     pub(super) attribute: Attribute,
     pub(super) negated: bool,
     pub(super) values: Values,
+    /// Whether it holds where the attribute is there and cannot be seen: not in an ALLOW.
+    pub(super) holds_unseen: bool,
 }
 
 /// What an attribute is compared with.
@@ -43,7 +45,14 @@ pub(crate) enum PathMatch {
 
 impl Condition {
     pub(super) fn holds(&self, attributes: &Attributes<'_>) -> bool {
+        if self.is_unseen(attributes) {
+            return self.holds_unseen;
+        }
         self.fits(attributes) != self.negated
+    }
+
+    fn is_unseen(&self, attributes: &Attributes<'_>) -> bool {
+        matches!(self.attribute, Attribute::Namespace | Attribute::ServiceAccount) && attributes.is_peer_odd()
     }
 
     /// Whether the attribute is there and has one of the values.

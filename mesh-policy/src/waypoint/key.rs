@@ -183,12 +183,16 @@ impl Condition {
         match &self.values {
             Values::Accounts(values) => {
                 values.iter().for_each(|value| found(Key::Account(&value.namespace, &value.name)));
+                if self.holds_unseen {
+                    found(Key::Account(UNSEEN, UNSEEN));
+                }
             }
             Values::Globs(values) => {
-                values
-                    .iter()
-                    .filter_map(|value| value.literal())
-                    .for_each(|value| found(Key::Namespace(value)));
+                let literals = values.iter().filter_map(|value| value.literal());
+                literals.for_each(|value| found(Key::Namespace(value)));
+                if self.holds_unseen {
+                    found(Key::Namespace(UNSEEN));
+                }
             }
             Values::Metadata(_) => {}
             Values::Paths(values) => values.iter().for_each(|value| {
@@ -287,6 +291,7 @@ pub(super) fn for_each_fingerprint(shape: &Shape, attributes: &Attributes<'_>, m
         }
     };
     match shape.form {
+        Form::Account if attributes.is_peer_odd() => visit(account(seed, UNSEEN, UNSEEN)),
         Form::Account => match (attributes.identity, attributes.peer) {
             (Some(id), _) => visit(account(seed, id.namespace, id.account)),
             (None, Some(peer)) => {
@@ -301,6 +306,9 @@ pub(super) fn for_each_fingerprint(shape: &Shape, attributes: &Attributes<'_>, m
                 .and_then(|claims| claims.text("iss"))
                 .into_iter()
                 .for_each(|issuer| text(shape, issuer.as_bytes()));
+        }
+        Form::Namespace if attributes.is_peer_odd() => {
+            visit(fingerprint(seed, UNSEEN.as_bytes(), Folding::None));
         }
         Form::Namespace => {
             let namespace = |namespace: &str| visit(fingerprint(seed, namespace.as_bytes(), Folding::None));
@@ -366,6 +374,9 @@ pub(super) fn for_each_fingerprint(shape: &Shape, attributes: &Attributes<'_>, m
         }
     }
 }
+
+/// Stands for what a peer has and nobody sees: no namespace and no account has a slash.
+const UNSEEN: &str = "/";
 
 fn account(seed: u64, namespace: &str, name: &str) -> u64 {
     fingerprint(fingerprint(seed, namespace.as_bytes(), Folding::None), name.as_bytes(), Folding::None)

@@ -93,11 +93,16 @@ fn target() -> impl Strategy<Value = (Option<Selector>, Vec<TargetRef>)> {
             name: if kind == "GatewayClass" { "istio-waypoint".into() } else { name.into() },
             namespace: namespace.into(),
         });
-    let selector = option::of(select(vec![Some(("app", "cart")), Some(("app", "other")), Some(("v", "1")), None]).prop_map(
-        |label| Selector {
-            match_labels: label.into_iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect(),
-        },
-    ));
+    let selector = option::of(
+        select(vec![Some(("app", "cart")), Some(("app", "other")), Some(("v", "1")), None]).prop_map(
+            |label| Selector {
+                match_labels: label
+                    .into_iter()
+                    .map(|(key, value)| (key.to_owned(), value.to_owned()))
+                    .collect(),
+            },
+        ),
+    );
     prop_oneof![
         4 => selector.prop_map(|selector| (selector, Vec::new())),
         5 => vec(target, 1..3).prop_map(|targets| (None, targets)),

@@ -257,6 +257,11 @@ impl Context<'_> {
         let mut all = true;
         let whens = conditions.iter().map(|one| (one.key.as_str(), &one.values, &one.not_values));
         for (key, values, not_values) in fields.iter().copied().chain(whens) {
+            let is_named = !values.is_empty() || !not_values.is_empty();
+            if is_named && self.is_unseen(key) {
+                all &= self.action != Action::Allow;
+                continue;
+            }
             if let Some(any) = self.any(key, values)? {
                 all &= any;
             }
@@ -420,10 +425,17 @@ impl Context<'_> {
         Ok(regex(&format!("^{pattern}$")).is_match(path))
     }
 
+    /// Whether the peer is known, and what the key is about is not, since it is not in its URI.
+    fn is_unseen(&self, key: &str) -> bool {
+        let is_istios = |uri: &str| regex("^spiffe://[^/]+/ns/[^/]+/sa/[^/]+$").is_match(uri);
+        self.point.semantics == Semantics::Strict
+            && ["source.namespace", "source.serviceAccount"].contains(&key)
+            && self.uri().is_some_and(|uri| !is_istios(uri))
+    }
+
     fn uri(&self) -> Option<&str> {
         let uri = self.call.peer.as_deref()?;
-        let is_istios = regex("^spiffe://[^/]+/ns/[^/]+/sa/[^/]+$").is_match(uri);
-        (self.point.semantics == Semantics::Istio || is_istios).then_some(uri)
+        (self.point.semantics == Semantics::Istio || !uri.is_empty()).then_some(uri)
     }
 
     fn namespace(&self, value: &str) -> bool {

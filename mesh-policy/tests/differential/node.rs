@@ -76,16 +76,14 @@ impl Node<'_> {
     fn rule(self, object: &AuthorizationPolicy, rule: &Rule, call: &Call) -> Option<bool> {
         let namespace = object.metadata.namespace.as_str();
         let to: Vec<_> = rule.to.iter().map(|one| self.operation(object.action, one, call)).collect();
-        let from: Vec<_> = rule.from.iter().map(|one| self.source(object.action, namespace, one, call)).collect();
+        let from: Vec<_> =
+            rule.from.iter().map(|one| self.source(object.action, namespace, one, call)).collect();
         let when = rule.when.iter().map(|one| vec![self.condition(object.action, namespace, one, call)]);
         let mut holds = true;
         for alternatives in [to, from].into_iter().chain(when).filter(|all| !all.is_empty()) {
             let any_unseen = alternatives.contains(&Seen::Unseen);
             holds &= match (self.semantics, object.action) {
-                (Semantics::Istio, Action::Allow) if any_unseen => return None,
-                (Semantics::Strict, Action::Allow) if alternatives.iter().all(|one| *one == Seen::Unseen) => {
-                    return None;
-                }
+                (_, Action::Allow) if any_unseen => return None,
                 // Istio's empty match matches nothing; strictly, what is left of a DENY is everything.
                 (Semantics::Strict, Action::Deny) if alternatives.contains(&Seen::Nothing) => true,
                 _ => alternatives.contains(&Seen::Holds(true)),
@@ -122,7 +120,9 @@ impl Node<'_> {
                 fields.unseen([&source.trust_domains]);
                 fields.field(&[], &source.not_trust_domains, |value| trust_domain(value, call));
             } else {
-                fields.field(&source.trust_domains, &source.not_trust_domains, |value| trust_domain(value, call));
+                fields.field(&source.trust_domains, &source.not_trust_domains, |value| {
+                    trust_domain(value, call)
+                });
             }
         }
         fields.seen()
@@ -152,7 +152,8 @@ impl Node<'_> {
     }
 
     fn namespace(self, value: &str, call: &Call) -> Option<bool> {
-        let inner = value.strip_prefix('*').or_else(|| value.strip_suffix('*')).unwrap_or(value).contains('*');
+        let inner =
+            value.strip_prefix('*').or_else(|| value.strip_suffix('*')).unwrap_or(value).contains('*');
         if inner && self.semantics == Semantics::Strict {
             return None;
         }

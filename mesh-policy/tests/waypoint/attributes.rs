@@ -247,7 +247,7 @@ fn principals_are_peers_without_their_scheme() {
 
 // policy#92, policy#93, and part D 8
 #[test]
-fn odd_identities_count_by_istios_reading_only() {
+fn of_odd_identities_strict_semantics_see_principal_and_trust_domain() {
     let cases = [
         ("source.namespace", "b", "spiffe://example.org/ns/a/ns/b/sa/c", true),
         ("source.namespace", "a", "spiffe://example.org/ns/a/ns/b/sa/c", true),
@@ -265,8 +265,21 @@ fn odd_identities_count_by_istios_reading_only() {
     for (key, value, peer, istio) in cases {
         let rule = when(key, &[value]);
         assert_eq!(matches(Istio, &rule, &get("/").by(peer)), istio, "{key} {value} {peer}");
-        assert!(!matches(Strict, &rule, &get("/").by(peer)), "{key} {value} {peer}");
+        let call = get("/").by(peer);
+        let denies = |rule| !admits(Strict, &[deny(vec![rule])], &call);
+        let allows = |rule| admits(Strict, &[allow(vec![rule])], &call);
+        if ["source.namespace", "source.serviceAccount"].contains(&key) {
+            // Neither has nor lacks any: nobody knows.
+            assert!(denies(rule.clone()) && denies(when_not(key, &[value])), "{key} {value} {peer}");
+            assert!(!allows(rule) && !allows(when_not(key, &[value])), "{key} {value} {peer}");
+        } else {
+            assert_eq!((denies(rule.clone()), allows(rule)), (istio, istio), "{key} {value} {peer}");
+        }
     }
+    // Authenticated, so not what a policy against plaintext is about.
+    let plaintext_only =
+        deny(vec![from(vec![Source { not_principals: texts(&["*"]), ..Source::default() }])]);
+    assert!(admits(Strict, &[plaintext_only], &get("/").by("spiffe://example.org/batch/7")));
     let web = "spiffe://example.org/ns/shop/sa/a-b";
     for (key, value, expected) in [
         ("source.serviceAccount", "a.b", false),

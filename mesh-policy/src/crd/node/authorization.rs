@@ -61,16 +61,8 @@ impl Convert<'_> {
         }
         let unseen = |one: &Alternative| one.unseen;
         match (self.semantics, self.action) {
-            (Semantics::Istio, Action::Allow) if alternatives.iter().any(unseen) => return None,
-            // Each alternative stands for itself: one that cannot be seen does not match, the others may.
-            (Semantics::Strict, Action::Allow) => {
-                let seen: Vec<_> =
-                    alternatives.into_iter().filter(|one| !one.unseen).map(|one| one.found).collect();
-                if seen.is_empty() {
-                    return None;
-                }
-                clauses.push(Clause { matches: seen });
-            }
+            // Even if another alternative could be seen: as where streams are enforced.
+            (_, Action::Allow) if alternatives.iter().any(unseen) => return None,
             // An alternative of which nothing is left matches, and with it the clause.
             (Semantics::Strict, Action::Deny)
                 if alternatives.iter().any(|one| one.unseen && one.found.is_empty()) => {}

@@ -108,7 +108,8 @@ impl RuleContext<'_> {
             };
         }
         if !values.is_empty() {
-            conditions.push(Condition { attribute, negated, values });
+            let holds_unseen = self.action != Action::Allow;
+            conditions.push(Condition { attribute, negated, values, holds_unseen });
         }
         Ok(())
     }

@@ -1,8 +1,19 @@
 //! What fuzzing has found worth keeping still passes: the properties of `fuzz/fuzz_targets/`, without a fuzzer.
 
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests may panic")]
+
+#[path = "../support/call.rs"]
+mod call;
 mod decode;
+#[path = "../differential/generate.rs"]
+#[allow(dead_code, reason = "the differential test uses the rest")]
+mod generate;
+#[path = "../differential/naive.rs"]
+#[allow(dead_code, reason = "the differential test uses the rest")]
+mod naive;
 #[cfg(feature = "crd")]
 mod objects;
+mod waypoints;
 
 use std::{fs, path::Path};
 
@@ -21,6 +32,15 @@ fn policy_evaluation() {
         assert_eq!(decision.verdict(), explanation.decision().verdict(), "{explanation}");
         assert_eq!(decision.reason(), explanation.decision().reason(), "{explanation}");
         assert!(decision.dry_run_denials().count() <= case.set.len());
+    }
+}
+
+#[test]
+fn waypoint_evaluation() {
+    let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/corpus/waypoint_evaluation");
+    let Ok(inputs) = fs::read_dir(&corpus) else { return };
+    for input in inputs {
+        waypoints::check(&fs::read(input.unwrap().path()).unwrap());
     }
 }
 

@@ -21,7 +21,7 @@ use mesh_policy::{
     object::PolicyObjects,
 };
 use mesh_policy::{
-    PolicyName, Reason, Semantics,
+    PolicyName, Semantics,
     object::AuthorizationPolicy,
     waypoint::{Answer, EnforcementPoint, Mesh, RequestPolicySet, Step, WaypointDecision, WaypointPolicySet},
 };
@@ -48,7 +48,7 @@ proptest! {
                 call.with_facts(|facts| check(requests.evaluate_request(facts), &accepted, call, point))?;
                 call.with_facts(|facts| {
                     let explanation = requests.explain(facts, |question| answer(question.provider()));
-                    prop_assert_eq!(outcome(explanation.decision().reason()), point.decide(&accepted, call, answer));
+                    prop_assert_eq!(Outcome::of(explanation.decision().reason()), point.decide(&accepted, call, answer));
                     for trace in explanation.policies() {
                         let object = accepted.iter().find(|object| object.metadata.policy_name() == *trace.policy()).unwrap();
                         prop_assert_eq!(trace.rules().len(), object.rules.len());
@@ -101,7 +101,7 @@ proptest! {
                 };
                 let reason = set.evaluate_connection(&facts).reason();
                 let expected = node.decide(&accepted.authorization, &call);
-                prop_assert_eq!(outcome(reason), expected, "{:?} {:#?} {:#?}", node, accepted.authorization, call);
+                prop_assert_eq!(Outcome::of(reason), expected, "{:?} {:#?} {:#?}", node, accepted.authorization, call);
                 prop_assert_eq!(set.explain(&facts).decision().reason(), reason);
             }
         }
@@ -130,7 +130,7 @@ proptest! {
         prop_assert!(changed.names().eq(built.names()));
         for call in &calls {
             call.with_facts(|facts| {
-                let reason = |set: &RequestPolicySet| outcome(resolve(set.evaluate_request(facts)).reason());
+                let reason = |set: &RequestPolicySet| Outcome::of(resolve(set.evaluate_request(facts)).reason());
                 prop_assert_eq!(reason(&changed), reason(&built));
                 Ok(())
             })?;
@@ -162,7 +162,14 @@ fn check(
 ) -> Result<(), TestCaseError> {
     let decision = resolve(step);
     let expected = point.decide(accepted, call, answer);
-    prop_assert_eq!(outcome(decision.reason()), expected.clone(), "{:?} {:#?} {:#?}", point, accepted, call);
+    prop_assert_eq!(
+        Outcome::of(decision.reason()),
+        expected.clone(),
+        "{:?} {:#?} {:#?}",
+        point,
+        accepted,
+        call
+    );
     let (denials, audits) = point.findings(accepted, call, &expected);
     let mut found: Vec<PolicyName> = decision.dry_run_denials().cloned().collect();
     found.sort();
@@ -187,24 +194,5 @@ fn resolve(mut step: Step<'_>) -> WaypointDecision<'_> {
             Step::Ask(question) => step = question.answer(answer(question.provider())),
             Step::Decided(decision) => return decision,
         }
-    }
-}
-
-fn outcome(reason: Reason<'_>) -> Outcome {
-    match reason {
-        Reason::AllowedBy { policy, rule } => Outcome::AllowedBy(policy.clone(), rule),
-        Reason::DeniedBy { policy, rule } => Outcome::DeniedBy(policy.clone(), rule),
-        Reason::DeniedByProvider { policy, rule, provider } => {
-            Outcome::DeniedByProvider(policy.clone(), rule, provider.to_owned())
-        }
-        Reason::NoAllowPolicies => Outcome::NoAllowPolicies,
-        Reason::NoneAllowed => Outcome::NoneAllowed,
-        Reason::ProviderFailed { policy, rule, provider } => {
-            Outcome::ProviderFailed(policy.clone(), rule, provider.to_owned())
-        }
-        Reason::ProviderUnusable { policy, rule, provider } => {
-            Outcome::ProviderUnusable(policy.clone(), rule, provider.to_owned())
-        }
-        other => panic!("{other}"),
     }
 }

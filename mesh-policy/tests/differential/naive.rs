@@ -4,7 +4,7 @@
 use std::{cell::RefCell, collections::HashMap, net::IpAddr};
 
 use mesh_policy::{
-    PolicyName, Semantics,
+    PolicyName, Reason, Semantics,
     object::{Action, AuthorizationPolicy, Condition, Operation, Rule, Source},
     waypoint::{Answer, ClaimValue, Mesh, ProviderProtocol, ServiceKind},
 };
@@ -22,6 +22,27 @@ pub(crate) enum Outcome {
     NoneAllowed,
     ProviderFailed(PolicyName, usize, String),
     ProviderUnusable(PolicyName, usize, String),
+}
+
+impl Outcome {
+    pub(crate) fn of(reason: Reason<'_>) -> Self {
+        match reason {
+            Reason::AllowedBy { policy, rule } => Self::AllowedBy(policy.clone(), rule),
+            Reason::DeniedBy { policy, rule } => Self::DeniedBy(policy.clone(), rule),
+            Reason::DeniedByProvider { policy, rule, provider } => {
+                Self::DeniedByProvider(policy.clone(), rule, provider.to_owned())
+            }
+            Reason::NoAllowPolicies => Self::NoAllowPolicies,
+            Reason::NoneAllowed => Self::NoneAllowed,
+            Reason::ProviderFailed { policy, rule, provider } => {
+                Self::ProviderFailed(policy.clone(), rule, provider.to_owned())
+            }
+            Reason::ProviderUnusable { policy, rule, provider } => {
+                Self::ProviderUnusable(policy.clone(), rule, provider.to_owned())
+            }
+            other => panic!("{other}"),
+        }
+    }
 }
 
 /// Where and by whose reading policies are enforced.

@@ -1,0 +1,81 @@
+//! What any bytes mean as policies and a call, and that waypoints decide about it as a naive reading does, also for the
+//! fuzz target. The bytes take the place of chance where the differential test generates its cases.
+
+use mesh_policy::{
+    Semantics,
+    object::AuthorizationPolicy,
+    waypoint::{
+        Answer, EnforcementPoint, Mesh, Requests, Step, Streams, WaypointDecision, WaypointPolicySet,
+    },
+};
+use proptest::{
+    strategy::{Strategy, ValueTree},
+    test_runner::{Config, RngAlgorithm, TestRng, TestRunner},
+};
+
+use super::{
+    generate,
+    naive::{Outcome, Point},
+};
+
+pub(crate) fn check(bytes: &[u8]) {
+    let chance = TestRng::from_seed(RngAlgorithm::PassThrough, bytes);
+    let mut runner = TestRunner::new_with_rng(Config::default(), chance);
+    let case = (generate::mesh(), generate::objects(), generate::call());
+    let Ok(tree) = case.new_tree(&mut runner) else { return };
+    let (mesh, objects, call) = tree.current();
+    for semantics in [Semantics::Istio, Semantics::Strict] {
+        let (set, accepted) = build::<Requests>(&objects, &mesh, semantics);
+        let point = Point { semantics, is_stream: false, mesh: &mesh };
+        call.with_facts(|facts| {
+            let decision = resolve(set.evaluate_request(facts));
+            let explanation = set.explain(facts, |question| answer(question.provider()));
+            assert_eq!(explanation.decision().reason(), decision.reason(), "{explanation}");
+            assert_eq!(Outcome::of(decision.reason()), point.decide(&accepted, &call, answer));
+            assert!(decision.dry_run_denials().count() + decision.audits().count() <= accepted.len());
+        });
+        let (set, accepted) = build::<Streams>(&objects, &mesh, semantics);
+        let point = Point { semantics, is_stream: true, mesh: &mesh };
+        call.with_facts(|facts| {
+            let decision = resolve(set.evaluate_stream(&facts.stream));
+            let explanation = set.explain(&facts.stream, |question| answer(question.provider()));
+            assert_eq!(explanation.decision().reason(), decision.reason(), "{explanation}");
+            assert_eq!(Outcome::of(decision.reason()), point.decide(&accepted, &call, answer));
+        });
+    }
+}
+
+/// What a set accepts, and the set of it. What it does not, it takes closed.
+fn build<P: EnforcementPoint>(
+    objects: &[AuthorizationPolicy],
+    mesh: &Mesh,
+    semantics: Semantics,
+) -> (WaypointPolicySet<P>, Vec<AuthorizationPolicy>) {
+    let empty = match semantics {
+        Semantics::Istio => WaypointPolicySet::istio(mesh.clone()),
+        Semantics::Strict => WaypointPolicySet::strict(mesh.clone()),
+    };
+    let mut closed = empty.clone();
+    let accepts = |object: &&AuthorizationPolicy| closed.insert_closed(object).is_none();
+    let accepted: Vec<_> = objects.iter().filter(accepts).cloned().collect();
+    assert_eq!(closed.len(), objects.len());
+    (empty.replaced(&accepted).expect("what was accepted"), accepted)
+}
+
+/// Providers always say the same.
+fn answer(provider: &str) -> Answer {
+    match provider {
+        "http" => Answer::Deny,
+        "open" => Answer::Failed,
+        _ => Answer::Allow,
+    }
+}
+
+fn resolve(mut step: Step<'_>) -> WaypointDecision<'_> {
+    loop {
+        match step {
+            Step::Ask(question) => step = question.answer(answer(question.provider())),
+            Step::Decided(decision) => return decision,
+        }
+    }
+}

@@ -1,6 +1,7 @@
 //! A certificate authority: what it signs, and for how long.
 
 use std::{
+    fmt,
     sync::Arc,
     time::{Duration, SystemTime},
 };
@@ -23,7 +24,7 @@ use rustls::{
 use thiserror::Error;
 
 /// The texts an authority is made of, in PEM, as in Istio's secret `cacerts`.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Eq, PartialEq)]
 pub(super) struct AuthorityPem {
     /// The certificate it signs with.
     pub(super) certificate: String,
@@ -33,6 +34,13 @@ pub(super) struct AuthorityPem {
     pub(super) roots: String,
     /// The intermediates from the certificate up to a root.
     pub(super) chain: String,
+}
+
+/// Prints nothing: among it is a private key.
+impl fmt::Debug for AuthorityPem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AuthorityPem").finish_non_exhaustive()
+    }
 }
 
 impl AuthorityPem {

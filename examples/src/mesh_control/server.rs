@@ -3,7 +3,7 @@
 use std::{
     fmt, io,
     net::SocketAddr,
-    os::unix::fs::PermissionsExt,
+    os::unix::fs::{FileTypeExt, PermissionsExt},
     path::PathBuf,
     sync::{Arc, atomic::AtomicU64},
     time::Duration,
@@ -191,6 +191,7 @@ fn bind_unix(path: &PathBuf) -> io::Result<UnixListener> {
     let listener = match UnixListener::bind(path) {
         Err(error)
             if error.kind() == io::ErrorKind::AddrInUse
+                && std::fs::symlink_metadata(path).is_ok_and(|there| there.file_type().is_socket())
                 && std::os::unix::net::UnixStream::connect(path).is_err() =>
         {
             std::fs::remove_file(path)?;

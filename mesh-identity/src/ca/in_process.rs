@@ -1,9 +1,8 @@
 //! The authorities that need no network.
 
-use std::{
-    future::ready,
-    time::{Duration, SystemTime},
-};
+#[cfg(any(test, feature = "testing"))]
+use std::time::SystemTime;
+use std::{future::ready, time::Duration};
 
 use super::{CertificateAuthority, IssueError, IssueFault, IssueFuture, IssuedSvid};
 use crate::SpiffeId;

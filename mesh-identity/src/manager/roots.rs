@@ -7,10 +7,12 @@
 //! instead of at the end of their lives.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, HashSet},
     sync::Arc,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
+
+use rustls::pki_types::CertificateDer;
 
 use crate::{SpiffeId, TrustBundle, TrustBundles, TrustDomain, leaf::parse_certificate};
 
@@ -21,6 +23,8 @@ pub(super) struct Roots {
     of: HashMap<SpiffeId, Arc<TrustBundle>>,
     /// The different sets in use, each with the number of identities that count for it. Few: one, or two in a rotation.
     sets: BTreeMap<TrustDomain, Vec<(Arc<TrustBundle>, usize)>>,
+    /// The union as it was told last.
+    told: BTreeMap<TrustDomain, HashSet<CertificateDer<'static>>>,
 }
 
 /// What an answer changed.
@@ -34,18 +38,18 @@ pub(super) struct Change {
 
 impl Roots {
     pub(super) fn new(fixed: &TrustBundles) -> Self {
-        Self { fixed: fixed.clone(), of: HashMap::new(), sets: BTreeMap::new() }
+        Self { fixed: fixed.clone(), of: HashMap::new(), sets: BTreeMap::new(), told: roots_of(fixed) }
     }
 
     /// Takes what came with a certificate of `id`.
     pub(super) fn accept(&mut self, id: &SpiffeId, bundle: TrustBundle) -> Change {
         let before = self.of.get(id).map(Arc::clone);
-        if before.as_deref().is_some_and(|before| before.certificates() == bundle.certificates()) {
+        if before.as_deref().is_some_and(|before| same(before, &bundle)) {
             return Change::default();
         }
         let domain = bundle.trust_domain().clone();
         let sets = self.sets.entry(domain).or_default();
-        let known = sets.iter_mut().find(|(set, _)| set.certificates() == bundle.certificates());
+        let known = sets.iter_mut().find(|(set, _)| same(set, &bundle));
         let (set, is_new) = match known {
             Some((set, count)) => {
                 *count += 1;
@@ -59,7 +63,7 @@ impl Roots {
         };
         self.of.insert(id.clone(), Arc::clone(&set));
         let is_last = before.is_some_and(|before| self.release(&before));
-        let bundles = (is_new || is_last).then(|| self.union());
+        let bundles = if is_new || is_last { self.changed() } else { None };
         let outdated = if is_new { self.outdated_by(&set) } else { Vec::new() };
         Change { bundles, outdated }
     }
@@ -67,7 +71,18 @@ impl Roots {
     /// Forgets what `id` counted for. Returns the union, if it is another now.
     pub(super) fn forget(&mut self, id: &SpiffeId) -> Option<TrustBundles> {
         let set = self.of.remove(id)?;
-        self.release(&set).then(|| self.union())
+        if self.release(&set) { self.changed() } else { None }
+    }
+
+    /// The union, if other roots are in it than were told last: bookkeeping is nothing to renew connections for.
+    fn changed(&mut self) -> Option<TrustBundles> {
+        let union = self.union();
+        let roots = roots_of(&union);
+        if roots == self.told {
+            return None;
+        }
+        self.told = roots;
+        Some(union)
     }
 
     /// When the first root of each trust domain ends.
@@ -116,6 +131,17 @@ impl Roots {
     }
 }
 
+/// Whether two bundles have the same roots, in whatever order: replicas of an authority need not agree about that.
+fn same(one: &TrustBundle, other: &TrustBundle) -> bool {
+    let (one, other) = (one.certificates(), other.certificates());
+    one.len() == other.len() && one.iter().all(|root| other.contains(root))
+}
+
+fn roots_of(bundles: &TrustBundles) -> BTreeMap<TrustDomain, HashSet<CertificateDer<'static>>> {
+    let roots = |bundle: &TrustBundle| bundle.certificates().iter().cloned().collect();
+    bundles.iter().map(|bundle| (bundle.trust_domain().clone(), roots(bundle))).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -153,13 +179,29 @@ mod tests {
         let change = all.accept(&id("a"), both.clone());
         assert_eq!(roots(&change.bundles.unwrap()), 2);
         assert!(change.outdated.is_empty(), "{:?}", change.outdated);
-        // The set with the old root alone is gone, and the union is made anew though it is the same.
-        assert_eq!(roots(&all.accept(&id("b"), both).bundles.unwrap()), 2);
+        // The set with the old root alone is gone, and the union is the same.
+        assert!(all.accept(&id("b"), both).bundles.is_none());
 
         let change = all.accept(&id("a"), new.clone());
-        assert_eq!(roots(&change.bundles.unwrap()), 2);
+        assert!(change.bundles.is_none());
         assert_eq!(change.outdated, [id("b")]);
         assert_eq!(roots(&all.accept(&id("b"), new).bundles.unwrap()), 1);
+    }
+
+    // identity#69
+    #[test]
+    fn another_order_of_the_same_roots_is_no_change() {
+        let Rotating { old, both, new } = rotating();
+        let domain = old.trust_domain().clone();
+        let [first, second] = [&old, &new].map(|bundle| bundle.certificates()[0].clone());
+        let reversed = TrustBundle::from_der(domain, [second, first]).unwrap();
+        let mut all = Roots::new(&TrustBundles::default());
+        assert!(all.accept(&id("a"), both.clone()).bundles.is_some());
+        for bundle in [reversed.clone(), both, reversed] {
+            let change = all.accept(&id("b"), bundle);
+            assert!(change.bundles.is_none() && change.outdated.is_empty());
+        }
+        assert_eq!(all.sets.values().flatten().count(), 1);
     }
 
     #[test]

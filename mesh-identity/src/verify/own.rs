@@ -1,14 +1,15 @@
 //! Whether peers would take a certificate of our own.
 
-use std::{
-    sync::Arc,
-    time::{Duration, SystemTime},
+use std::time::Duration;
+#[cfg(any(feature = "files", feature = "istio-ca"))]
+use std::{sync::Arc, time::SystemTime};
+
+#[cfg(any(feature = "files", feature = "istio-ca"))]
+use {
+    super::{PeerVerifier, Role, VerifyError},
+    crate::{ExpectedPeer, TrustBundles, X509Svid},
+    rustls::crypto::CryptoProvider,
 };
-
-use rustls::crypto::CryptoProvider;
-
-use super::{PeerVerifier, Role, VerifyError};
-use crate::{ExpectedPeer, TrustBundles, X509Svid};
 
 /// By how much an issuer's clock may be ahead of ours: some date certificates by the second they are issued in, and the
 /// first of them would be refused for ever.
@@ -19,6 +20,7 @@ pub(crate) const CLOCK_SKEW: Duration = Duration::from_secs(60);
 /// # Errors
 ///
 /// The first rule that it breaks.
+#[cfg(any(feature = "files", feature = "istio-ca"))]
 pub(crate) fn check_own(
     svid: &X509Svid,
     bundles: &Arc<TrustBundles>,
@@ -35,7 +37,7 @@ pub(crate) fn check_own(
         .try_for_each(|role| verifier.verify(leaf, intermediates, role, now).map(drop))
 }
 
-#[cfg(test)]
+#[cfg(all(test, any(feature = "files", feature = "istio-ca")))]
 mod tests {
     use std::time::UNIX_EPOCH;
 

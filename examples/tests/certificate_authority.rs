@@ -167,8 +167,15 @@ async fn tokens_say_who_may_ask_for_whom() {
 
     // A new token counts from the next call, and the old one no more.
     authority.folder.write("tokens.yaml", &entry("two", "node-2"));
-    issue(&client("two").build().unwrap(), STOCK, HOUR).await.unwrap();
+    let two = client("two").build().unwrap();
+    issue(&two, STOCK, HOUR).await.unwrap();
     assert_eq!(refused_with(issue(&one, CART, HOUR).await), "UNAUTHENTICATED");
+
+    // What is no list changes nothing, and one that is taken away admits nobody.
+    authority.folder.write("tokens.yaml", "nonsense");
+    issue(&two, STOCK, HOUR).await.unwrap();
+    fs::remove_file(authority.folder.0.join("tokens.yaml")).unwrap();
+    assert_eq!(refused_with(issue(&two, STOCK, HOUR).await), "UNAUTHENTICATED");
 }
 
 #[tokio::test]

@@ -36,7 +36,11 @@ impl JwtCallers {
     }
 
     pub(super) async fn verify(&self, token: &str) -> Result<Caller, Unknown> {
-        let text = tokio::fs::read(&self.path).await.map_err(JwtError::Read);
+        let text = match tokio::fs::read(&self.path).await {
+            // Keys that are taken away admit nobody.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(Unknown::Key),
+            text => text.map_err(JwtError::Read),
+        };
         let keys = self.keys.get(text, |text| Keys::parse(text)).await;
         let claims = keys.verify(token, &self.audience, self.issuer.as_deref())?;
         self.caller(claims)
@@ -130,14 +134,16 @@ pub enum JwtError {
 
 #[cfg(test)]
 mod tests {
+    use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
     use jsonwebtoken::{EncodingKey, Header, encode, get_current_timestamp};
-    use rcgen::{KeyPair, PKCS_ECDSA_P256_SHA256, PublicKeyData};
+    use rcgen::{KeyPair, PKCS_ECDSA_P256_SHA256, PKCS_RSA_SHA256, PublicKeyData};
     use serde_json::{Value, json};
 
     use super::*;
 
     /// Signs tokens.
     struct Signer {
+        algorithm: Algorithm,
         key: EncodingKey,
         keys: Keys,
     }
@@ -151,10 +157,7 @@ mod tests {
             let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).unwrap();
             // An uncompressed point: a tag, then both coordinates.
             let (x, y) = key.der_bytes()[1..].split_at(32);
-            let url = |bytes: &[u8]| {
-                use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
-                URL_SAFE_NO_PAD.encode(bytes)
-            };
+            let url = |bytes: &[u8]| URL_SAFE_NO_PAD.encode(bytes);
             let jwk = Jwk {
                 common: CommonParameters { key_id: kid.map(str::to_owned), ..CommonParameters::default() },
                 algorithm: AlgorithmParameters::EllipticCurve(EllipticCurveKeyParameters {
@@ -165,13 +168,28 @@ mod tests {
                 }),
             };
             Self {
+                algorithm: Algorithm::ES256,
                 key: EncodingKey::from_ec_der(&key.serialize_der()),
                 keys: Keys(JwkSet { keys: vec![jwk] }),
             }
         }
 
+        /// As clusters sign unless they are set up otherwise.
+        fn rsa(kid: &str) -> Self {
+            let key = KeyPair::generate_for(&PKCS_RSA_SHA256).unwrap();
+            // PKCS#8 with 2048 bits: a header, then the key as PKCS#1. Of the public one the first number is the modulus.
+            let (private, public) = (key.serialize_der(), key.der_bytes());
+            let modulus = URL_SAFE_NO_PAD.encode(&public[9..265]);
+            let keys = json!({ "keys": [{ "kty": "RSA", "kid": kid, "n": modulus, "e": "AQAB" }] });
+            Self {
+                algorithm: Algorithm::RS256,
+                key: EncodingKey::from_rsa_der(&private[26..]),
+                keys: Keys::parse(keys.to_string().as_bytes()).unwrap(),
+            }
+        }
+
         fn sign(&self, kid: Option<&str>, claims: &Value) -> String {
-            let header = Header { kid: kid.map(str::to_owned), ..Header::new(Algorithm::ES256) };
+            let header = Header { kid: kid.map(str::to_owned), ..Header::new(self.algorithm) };
             encode(&header, claims, &self.key).unwrap()
         }
     }
@@ -203,6 +221,18 @@ mod tests {
             let claims = verify(&signer, &signer.sign(kid, &claims())).unwrap();
             assert_eq!(claims.kubernetes.serviceaccount.name, "ztunnel");
         }
+    }
+
+    #[test]
+    fn a_token_signed_with_rsa_counts_as_well() {
+        let signer = Signer::rsa("k1");
+        let token = signer.sign(Some("k1"), &claims());
+        assert_eq!(verify(&signer, &token).unwrap().kubernetes.serviceaccount.name, "ztunnel");
+        let foreign = Signer::rsa("k1").sign(Some("k1"), &claims());
+        assert!(matches!(verify(&signer, &foreign), Err(Unknown::Jwt(_))));
+        // The key says which algorithm is its own.
+        let other = Signer::new(Some("k1")).sign(Some("k1"), &claims());
+        assert!(matches!(verify(&signer, &other), Err(Unknown::Jwt(_))));
     }
 
     #[test]

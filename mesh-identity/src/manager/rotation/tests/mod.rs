@@ -1,5 +1,6 @@
 mod behaviour;
 mod properties;
+mod table;
 
 use std::time::UNIX_EPOCH;
 

@@ -144,6 +144,11 @@ impl SendHalf {
         self.state = State::Reset;
     }
 
+    /// Whether the peer has finished its own direction, though perhaps not all of it has been received from here.
+    pub fn is_peer_finished(&self) -> bool {
+        self.stream.stream().is_recv_ended()
+    }
+
     /// Waits until the peer resets the tunnel or the connection is lost, which one who has nothing to send and nothing
     /// to receive would not notice.
     ///

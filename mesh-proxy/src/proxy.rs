@@ -18,7 +18,7 @@ use crate::{
     outbound,
     runtime::{self, Balance, Capture, Worker},
     settings::{ListenAddresses, Settings},
-    socket::{self, ListenError, OriginalSource},
+    socket::{self, ListenError, OriginalSource, SocketOptions},
     state::{StateStore, WorkloadKey},
     telemetry::{NoopObserver, Observer},
     tls::{Peers, TlsContexts},
@@ -146,7 +146,7 @@ impl ProxyBuilder {
             let mark = settings.sockets.packet_mark().unwrap_or_default();
             return Err(BuildError::PacketMark { mark, source });
         }
-        let mut listeners = Listeners::new(settings.workers.get(), settings.original_source);
+        let mut listeners = Listeners::new(&settings);
         let listening = listeners.bind_all(settings.listen)?;
         let drain = DrainHandle::new(settings.drain_deadline);
         let (balance, queues) = Balance::new(settings.workers.get());
@@ -187,13 +187,19 @@ impl ProxyBuilder {
 struct Listeners {
     shares: Vec<Vec<(Capture, TcpListener)>>,
     original_source: OriginalSource,
+    options: SocketOptions,
     transparent: bool,
 }
 
 impl Listeners {
-    fn new(workers: usize, original_source: OriginalSource) -> Self {
-        let shares = (0..workers).map(|_| Vec::new()).collect();
-        Self { shares, original_source, transparent: original_source != OriginalSource::Off }
+    fn new(settings: &Settings) -> Self {
+        let original_source = settings.original_source;
+        Self {
+            shares: (0..settings.workers.get()).map(|_| Vec::new()).collect(),
+            original_source,
+            options: settings.sockets,
+            transparent: original_source != OriginalSource::Off,
+        }
     }
 
     fn bind_all(&mut self, wanted: ListenAddresses) -> Result<ListenAddresses, BuildError> {
@@ -215,7 +221,7 @@ impl Listeners {
             socket::ensure_free(address)?;
         }
         for share in &mut self.shares {
-            let bound = socket::bind(address, self.original_source)?;
+            let bound = socket::bind(address, self.original_source, &self.options)?;
             // Where the system chose a port, the other workers share it.
             address = bound.listener.local_addr().map_err(|source| ListenError::Bind { address, source })?;
             self.transparent &= bound.transparent;

@@ -45,9 +45,9 @@ fn prepare(
     source: DialSource,
     options: &SocketOptions,
 ) -> Result<TcpSocket, DialError> {
-    let socket = Socket::new(Domain::for_address(destination), Type::STREAM, Some(Protocol::TCP))
+    let stream = Type::STREAM.nonblocking();
+    let socket = Socket::new(Domain::for_address(destination), stream, Some(Protocol::TCP))
         .map_err(DialError::Socket)?;
-    socket.set_nonblocking(true).map_err(DialError::Socket)?;
     options.apply_to_dialled(&socket).map_err(DialError::Socket)?;
     match source {
         DialSource::Any => {}

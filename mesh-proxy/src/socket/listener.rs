@@ -6,7 +6,7 @@ use std::{
 use socket2::{Domain, Protocol, Socket, Type};
 use thiserror::Error;
 
-use super::OriginalSource;
+use super::{OriginalSource, SocketOptions};
 
 /// Length of the accept queue; the kernel bounds it further by `net.core.somaxconn`.
 const BACKLOG: i32 = 4096;
@@ -20,8 +20,13 @@ pub(crate) struct Bound {
 
 /// Binds a listener at `address` that shares its port with the other workers of this process.
 ///
-/// `transparent` says how hard to try for `IP_TRANSPARENT`, without which source addresses cannot be preserved.
-pub(crate) fn bind(address: SocketAddr, transparent: OriginalSource) -> Result<Bound, ListenError> {
+/// `transparent` says how hard to try for `IP_TRANSPARENT`, without which source addresses cannot be preserved. Accepted
+/// connections inherit `options` (but for the mark, which is for those we dial).
+pub(crate) fn bind(
+    address: SocketAddr,
+    transparent: OriginalSource,
+    options: &SocketOptions,
+) -> Result<Bound, ListenError> {
     let error = |source| ListenError::Bind { address, source };
     let socket = new_socket(address).map_err(error)?;
     let transparent = match transparent {
@@ -36,6 +41,7 @@ pub(crate) fn bind(address: SocketAddr, transparent: OriginalSource) -> Result<B
     // Accepted connections inherit it; without it one in TIME_WAIT would keep a restarted process from binding.
     socket.set_reuse_address(true).map_err(error)?;
     socket.set_reuse_port(true).map_err(error)?;
+    options.apply_to_listener(&socket).map_err(error)?;
     socket.bind(&address.into()).map_err(error)?;
     socket.listen(BACKLOG).map_err(error)?;
     Ok(Bound { listener: socket.into(), transparent })
@@ -57,8 +63,7 @@ pub(crate) fn ensure_free(address: SocketAddr) -> Result<(), ListenError> {
 }
 
 fn new_socket(address: SocketAddr) -> io::Result<Socket> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
-    socket.set_nonblocking(true)?;
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
     if address.is_ipv6() && address.ip().is_unspecified() {
         // Dual stack whatever `net.ipv6.bindv6only` says.
         socket.set_only_v6(false)?;
@@ -100,20 +105,25 @@ pub enum ListenError {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
+    use crate::socket::Keepalive;
 
     #[test]
     fn workers_share_a_port_but_a_stranger_is_found() {
-        let first = bind("127.0.0.1:0".parse().unwrap(), OriginalSource::Off).unwrap();
+        let first =
+            bind("127.0.0.1:0".parse().unwrap(), OriginalSource::Off, &SocketOptions::default()).unwrap();
         let address = first.listener.local_addr().unwrap();
-        bind(address, OriginalSource::Off).unwrap();
+        bind(address, OriginalSource::Off, &SocketOptions::default()).unwrap();
         assert!(matches!(ensure_free(address), Err(ListenError::Bind { .. })));
         drop(first);
     }
 
     #[test]
     fn a_free_port_is_free() {
-        let bound = bind("127.0.0.1:0".parse().unwrap(), OriginalSource::Off).unwrap();
+        let bound =
+            bind("127.0.0.1:0".parse().unwrap(), OriginalSource::Off, &SocketOptions::default()).unwrap();
         let address = bound.listener.local_addr().unwrap();
         drop(bound);
         ensure_free(address).unwrap();
@@ -121,7 +131,8 @@ mod tests {
 
     #[test]
     fn a_connection_left_in_time_wait_is_no_conflict() {
-        let bound = bind("127.0.0.1:0".parse().unwrap(), OriginalSource::Off).unwrap();
+        let bound =
+            bind("127.0.0.1:0".parse().unwrap(), OriginalSource::Off, &SocketOptions::default()).unwrap();
         bound.listener.set_nonblocking(false).unwrap();
         let address = bound.listener.local_addr().unwrap();
         let mut client = std::net::TcpStream::connect(address).unwrap();
@@ -131,11 +142,35 @@ mod tests {
         assert_eq!(io::Read::read(&mut client, &mut [0; 1]).unwrap(), 0);
         drop(client);
         ensure_free(address).unwrap();
-        bind(address, OriginalSource::Off).unwrap();
+        bind(address, OriginalSource::Off, &SocketOptions::default()).unwrap();
     }
 
     #[test]
     fn source_preservation_switched_off_is_not_tried() {
-        assert!(!bind("127.0.0.1:0".parse().unwrap(), OriginalSource::Off).unwrap().transparent);
+        assert!(
+            !bind("127.0.0.1:0".parse().unwrap(), OriginalSource::Off, &SocketOptions::default())
+                .unwrap()
+                .transparent
+        );
+    }
+
+    /// sockets#15, sockets#16
+    #[test]
+    fn accepted_connections_inherit_the_options() {
+        let keepalive =
+            Keepalive { time: Duration::from_secs(77), interval: Duration::from_secs(33), retries: 5 };
+        let options = SocketOptions::default().keepalive(Some(keepalive)).user_timeout(true);
+        for address in ["127.0.0.1:0", "[::1]:0"] {
+            let bound = bind(address.parse().unwrap(), OriginalSource::Off, &options).unwrap();
+            bound.listener.set_nonblocking(false).unwrap();
+            let _client = std::net::TcpStream::connect(bound.listener.local_addr().unwrap()).unwrap();
+            let accepted = Socket::from(bound.listener.accept().unwrap().0);
+            assert!(accepted.tcp_nodelay().unwrap() && accepted.keepalive().unwrap());
+            assert_eq!(accepted.tcp_keepalive_time().unwrap(), keepalive.time);
+            assert_eq!(accepted.tcp_keepalive_interval().unwrap(), keepalive.interval);
+            assert_eq!(accepted.tcp_keepalive_retries().unwrap(), keepalive.retries);
+            let all = keepalive.time + keepalive.interval * keepalive.retries;
+            assert_eq!(accepted.tcp_user_timeout().unwrap(), Some(all));
+        }
     }
 }

@@ -63,10 +63,10 @@ impl SocketOptions {
         Ok(())
     }
 
-    /// Applies the options of an accepted connection.
-    pub(crate) fn apply_to_accepted(&self, stream: &tokio::net::TcpStream) -> io::Result<()> {
-        stream.set_nodelay(true)?;
-        self.apply_liveness(&SockRef::from(stream));
+    /// Applies to a listener what the connections it accepts inherit, so that it costs them no system call.
+    pub(super) fn apply_to_listener(&self, socket: &Socket) -> io::Result<()> {
+        socket.set_tcp_nodelay(true)?;
+        self.apply_liveness(&SockRef::from(socket));
         Ok(())
     }
 

@@ -6,17 +6,15 @@ use tokio::net::TcpStream;
 /// The destination a captured connection was dialled for.
 ///
 /// Asks the connection tracker (`SO_ORIGINAL_DST`), by the option of the peer's address family; without an entry the
-/// local address is the destination (TPROXY, or a connection made to us on purpose). `None` when the socket
-/// is gone already.
-pub(crate) fn original_destination(stream: &TcpStream) -> Option<SocketAddr> {
-    let local = canonical(stream.local_addr().ok()?);
+/// `local` address is the destination (TPROXY, or a connection made to us on purpose).
+pub(crate) fn original_destination(stream: &TcpStream, local: SocketAddr) -> SocketAddr {
     let socket = SockRef::from(stream);
     // The v4 option also answers on a dual-stack socket that carries an IPv4 flow.
     let tracked = match local {
         SocketAddr::V4(_) => socket.original_dst_v4(),
         SocketAddr::V6(_) => socket.original_dst_v6(),
     };
-    Some(tracked.ok().and_then(|address| address.as_socket()).map_or(local, canonical))
+    tracked.ok().and_then(|address| address.as_socket()).map_or(local, canonical)
 }
 
 /// Turns an IPv4-mapped IPv6 address, as dual-stack sockets report it, into the IPv4 address it means.
@@ -49,6 +47,6 @@ mod tests {
         let address = listener.local_addr().unwrap();
         let (client, accepted) = tokio::join!(TcpStream::connect(address), listener.accept());
         let (_client, (accepted, _)) = (client.unwrap(), accepted.unwrap());
-        assert_eq!(original_destination(&accepted), Some(address));
+        assert_eq!(original_destination(&accepted, address), address);
     }
 }

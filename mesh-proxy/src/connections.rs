@@ -99,7 +99,7 @@ impl Connections {
                 }
             });
             match denied {
-                None if state.load().epoch() == snapshot.epoch() => return Ok(admitted),
+                None if state.epoch() == snapshot.epoch() => return Ok(admitted),
                 // The state moved while we looked; the new one decides.
                 None => {}
                 Some((None, reason)) => return Err(Denied { reason, missing: None }),

@@ -35,6 +35,11 @@ impl StateStore {
         self.current.load_full()
     }
 
+    /// The epoch of the current snapshot. Costs no reference count.
+    pub(crate) fn epoch(&self) -> u64 {
+        self.current.load().epoch()
+    }
+
     /// Applies a batch and publishes the result as one snapshot with the next epoch, which is returned.
     ///
     /// Costs O(changes · log n), and for a batch that touches policies a copy of the list of policies. Nobody
@@ -69,7 +74,11 @@ impl StateStore {
         patience: Duration,
         mut find: impl FnMut(&Arc<Snapshot>) -> Option<T>,
     ) -> Option<T> {
-        // Subscribed before the first look, so that nothing falls between that look and the wait.
+        // The usual case, which writes to nothing that threads share.
+        if let Some(found) = find(&self.current.load()) {
+            return Some(found);
+        }
+        // Subscribed before the next look, so that nothing falls between that look and the wait.
         let mut epoch = self.subscribe();
         if let Some(found) = find(&self.load()) {
             return Some(found);

@@ -13,7 +13,7 @@ use mesh_proxy::{
 };
 use support::{
     CLIENT, CLIENT_ID, CLIENT_TOO, HOSTNAME, Mesh, PATIENCE, SERVER_ID, Seen, VIP, application, dialled,
-    silent_application,
+    silent_application, silent_application_at,
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -174,6 +174,28 @@ async fn a_client_that_gives_up_ends_the_dial() {
     mesh.client.drain.drain_within(Duration::ZERO);
     let error = Some("client gave up before it was answered".to_owned());
     assert_eq!(mesh.server.seen.closed().await, (ResponseFlag::None, error));
+}
+
+/// telemetry#24: through a tunnel, where both proxies give up, and in plain text.
+#[tokio::test]
+async fn an_application_that_resets_ends_the_dial_for_it() {
+    let mesh = Mesh::start();
+    let given_up = (ResponseFlag::None, Some("client gave up before it was answered".to_owned()));
+    let (silent, _queue) = silent_application().await;
+    let application = mesh.ask(CLIENT, silent).await;
+    dialled(silent).await;
+    application.set_zero_linger().unwrap();
+    drop(application);
+    assert_eq!(mesh.client.seen.closed().await, given_up);
+    assert_eq!(mesh.server.seen.closed().await, given_up);
+
+    let mesh = Mesh::start();
+    let (silent, _queue) = silent_application_at("127.0.0.77").await;
+    let application = mesh.ask(CLIENT, silent).await;
+    dialled(silent).await;
+    application.set_zero_linger().unwrap();
+    drop(application);
+    assert_eq!(mesh.client.seen.closed().await, given_up);
 }
 
 /// policy#21, policy#49

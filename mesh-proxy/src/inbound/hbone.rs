@@ -7,6 +7,7 @@ use ::hbone::{
 use mesh_identity::{ExpectedPeer, SpiffeId};
 use tokio::{
     net::TcpStream,
+    sync::OwnedSemaphorePermit,
     time::{Instant, timeout},
 };
 
@@ -18,7 +19,7 @@ use crate::{
     error::{self, ConnectionError, close},
     relay::relay_tunnel,
     route::inbound::{self, InboundRequest},
-    socket::{canonical, reset_on_close},
+    socket::canonical,
     state::Workload,
     telemetry::{ConnectionMeta, ConnectionRecord, Direction, Transport},
     tls::{Accepted, ServerEntry, ServerStream},
@@ -28,7 +29,14 @@ use crate::{
 const FOR_EVER: Duration = Duration::from_secs(10 * 365 * 24 * 60 * 60);
 
 /// Serves a connection to the HBONE port and all tunnels in it.
-pub(crate) async fn serve_hbone(context: &Arc<WorkerContext>, stream: TcpStream, source: SocketAddr) {
+///
+/// `permit` is kept until the last tunnel has delivered what it brought, which may be after the connection.
+pub(crate) async fn serve_hbone(
+    context: &Arc<WorkerContext>,
+    stream: TcpStream,
+    source: SocketAddr,
+    permit: OwnedSemaphorePermit,
+) {
     // This port is never redirected, so the local address is the workload's.
     let Ok(local) = stream.local_addr().map(canonical) else { return };
     let mut drain = context.drain.clone();
@@ -39,7 +47,13 @@ pub(crate) async fn serve_hbone(context: &Arc<WorkerContext>, stream: TcpStream,
     };
     match handshake {
         Ok(Established { connection, peer, entry }) => {
-            serve_tunnels(context, connection, Peer { source, local, identity: peer }, &entry).await
+            serve_tunnels(
+                context,
+                connection,
+                Peer { source, local, identity: peer, _permit: permit },
+                &entry,
+            )
+            .await
         }
         Err(error) => context.refuse_early(Direction::Inbound, source, local, &error),
     }
@@ -55,7 +69,6 @@ struct Established {
 }
 
 async fn handshake(context: &WorkerContext, stream: TcpStream) -> Result<Established, ConnectionError> {
-    context.settings.sockets.apply_to_accepted(&stream).map_err(ConnectionError::relay)?;
     let (_, workload) = context.local_workload().await?;
     let expected = ExpectedPeer::trust_domain(workload.identity().trust_domain().clone());
     let Accepted { stream, peer, entry } = context.tls.accept(workload.identity(), &expected, stream).await?;
@@ -69,11 +82,12 @@ async fn handshake(context: &WorkerContext, stream: TcpStream) -> Result<Establi
 }
 
 /// Both ends of an HBONE connection.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 struct Peer {
     source: SocketAddr,
     local: SocketAddr,
     identity: SpiffeId,
+    _permit: OwnedSemaphorePermit,
 }
 
 async fn serve_tunnels(
@@ -234,15 +248,10 @@ async fn tunnel(
     let response = response(context, workload);
     let tunnel = incoming.accept_with(response).map_err(ConnectionError::http2)?;
     tokio::select! {
+        biased;
         relayed = relay_tunnel(&mut application, tunnel, Direction::Inbound, record) => error::relayed(relayed),
-        () = admitted.denied() => {
-            reset_on_close(&application);
-            Err(ConnectionError::DeniedLate)
-        }
-        () = context.cut() => {
-            reset_on_close(&application);
-            Err(ConnectionError::Drained)
-        }
+        () = admitted.denied() => Err(ConnectionError::DeniedLate),
+        () = context.cut() => Err(ConnectionError::Drained),
     }
 }
 

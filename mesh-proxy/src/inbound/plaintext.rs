@@ -9,14 +9,15 @@ use crate::{
     error::{self, ConnectionError, close},
     relay::{failed, relay_tcp},
     route::inbound,
-    socket::{original_destination, reset_on_close},
+    socket::{canonical, original_destination, reset_on_close},
     telemetry::{ConnectionMeta, ConnectionRecord, Direction, Transport},
 };
 
 /// Serves a captured plaintext connection to the local workload.
 pub(crate) async fn serve_plaintext(context: &Arc<WorkerContext>, mut stream: TcpStream, source: SocketAddr) {
-    let Some(destination) = original_destination(&stream) else { return };
-    let opened = match open(context, &stream, source, destination).await {
+    let Ok(accepted_on) = stream.local_addr().map(canonical) else { return };
+    let destination = original_destination(&stream, accepted_on);
+    let opened = match open(context, source, destination).await {
         Ok(opened) => opened,
         Err(error) => {
             context.refuse_early(Direction::Inbound, source, destination, &error);
@@ -34,11 +35,9 @@ pub(crate) async fn serve_plaintext(context: &Arc<WorkerContext>, mut stream: Tc
 
 async fn open(
     context: &WorkerContext,
-    stream: &TcpStream,
     source: SocketAddr,
     destination: SocketAddr,
 ) -> Result<(ConnectionRecord, InboundFacts), ConnectionError> {
-    context.settings.sockets.apply_to_accepted(stream).map_err(ConnectionError::relay)?;
     let (snapshot, workload) = context.local_workload().await?;
     let route = inbound::resolve_plaintext(&snapshot, &workload, destination, &context.ports)
         .map_err(ConnectionError::Inbound)?;
@@ -69,14 +68,9 @@ async fn relay(
         () = context.cut() => return Err(ConnectionError::Drained),
     };
     tokio::select! {
+        biased;
         relayed = relay_tcp(stream, &mut application, record) => error::relayed(relayed),
-        () = admitted.denied() => {
-            reset_on_close(&application);
-            Err(ConnectionError::DeniedLate)
-        }
-        () = context.cut() => {
-            reset_on_close(&application);
-            Err(ConnectionError::Drained)
-        }
+        () = admitted.denied() => Err(ConnectionError::DeniedLate),
+        () = context.cut() => Err(ConnectionError::Drained),
     }
 }

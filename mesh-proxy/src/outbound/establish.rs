@@ -10,6 +10,7 @@ use super::pool::{UpstreamKey, failure};
 use crate::{
     context::WorkerContext,
     error::{ConnectionError, close},
+    relay::failed,
     route::{
         HboneRoute, Route,
         outbound::{self, OutboundRequest},
@@ -33,16 +34,17 @@ pub(crate) enum Upstream {
     Tunnel(Tunnel),
 }
 
-/// Makes the upstream connection for what the local workload dialled as `destination`.
+/// Makes the upstream connection for what `client`, a connection of the local workload, dialled as `destination`.
 ///
-/// `accepted_on` is the address its connection came in on, one of our own. An error has been reported to the observer
-/// already.
+/// `accepted_on` is the address it came in on, one of our own. Gives up when the client has, and at the deadline of a
+/// drain. An error has been reported to the observer already.
 ///
 /// # Cancel safety
 ///
 /// Dropping the future gives up the connection, not a shared dial that others wait for.
 pub(crate) async fn establish(
     context: &Arc<WorkerContext>,
+    client: &TcpStream,
     source: SocketAddr,
     destination: SocketAddr,
     accepted_on: IpAddr,
@@ -56,10 +58,18 @@ pub(crate) async fn establish(
     };
     let trace = TraceParent::random();
     let record = ConnectionRecord::open(&*context.observer, describe(source, &workload, &route, trace));
-    let upstream = match &route {
-        Route::Hbone(route) => tunnel(context, source, &workload, route, trace).await,
-        Route::Passthrough { address } => plaintext(context, *address).await,
-        Route::Tcp(route) => plaintext(context, route.address).await,
+    let dialled = async {
+        match &route {
+            Route::Hbone(route) => tunnel(context, source, &workload, route, trace).await,
+            Route::Passthrough { address } => plaintext(context, *address).await,
+            Route::Tcp(route) => plaintext(context, route.address).await,
+        }
+    };
+    let upstream = tokio::select! {
+        biased;
+        upstream = dialled => upstream,
+        () = failed(client) => Err(ConnectionError::GaveUp),
+        () = context.cut() => Err(ConnectionError::Drained),
     };
     match upstream {
         Ok(upstream) => Ok(Established { upstream, record }),

@@ -19,13 +19,9 @@ use crate::{
 
 /// Serves a captured connection of the local workload.
 pub(crate) async fn serve_captured(context: &Arc<WorkerContext>, stream: TcpStream, source: SocketAddr) {
-    let Some(destination) = original_destination(&stream) else { return };
     let Ok(accepted_on) = stream.local_addr().map(canonical) else { return };
-    if let Err(error) = context.settings.sockets.apply_to_accepted(&stream) {
-        context.refuse_early(Direction::Outbound, source, destination, &error);
-        return;
-    }
-    match establish(context, source, destination, accepted_on.ip()).await {
+    let destination = original_destination(&stream, accepted_on);
+    match establish(context, &stream, source, destination, accepted_on.ip()).await {
         Ok(established) => relay(context, stream, established).await,
         // The application's connect has succeeded long ago; only a reset tells it that there is nothing behind.
         Err(_reported) => reset_on_close(&stream),
@@ -38,22 +34,18 @@ pub(crate) async fn relay(context: &WorkerContext, mut stream: TcpStream, establ
     let result = match upstream {
         Upstream::Tcp(mut upstream) => {
             tokio::select! {
+                biased;
                 result = relay_tcp(&mut stream, &mut upstream, &record) => relayed(result),
-                () = context.cut() => {
-                    reset_on_close(&upstream);
-                    Err(ConnectionError::Drained)
-                }
+                () = context.cut() => Err(ConnectionError::Drained),
             }
         }
         Upstream::Tunnel(tunnel) => {
             tokio::select! {
+                biased;
                 result = relay_tunnel(&mut stream, tunnel, Direction::Outbound, &record) => relayed(result),
                 () = context.cut() => Err(ConnectionError::Drained),
             }
         }
     };
-    if result.is_err() {
-        reset_on_close(&stream);
-    }
     close(record, result);
 }

@@ -16,6 +16,8 @@ use tokio::{io::Interest, net::TcpStream};
 pub(crate) use tcp::relay_tcp;
 pub(crate) use tunnel::relay_tunnel;
 
+use crate::socket::reset_on_close;
+
 /// Resolves when a connection was reset, which one who cannot read on at the moment would not notice.
 ///
 /// Cancel safe.
@@ -23,6 +25,28 @@ pub(crate) async fn failed(stream: &TcpStream) {
     if stream.ready(Interest::ERROR).await.is_err() {
         // The runtime is going down; the relay goes with it.
         std::future::pending::<()>().await;
+    }
+}
+
+/// A connection that closes with a reset unless its relay came to an orderly end, so that what is cut short, by whatever,
+/// never looks complete.
+#[derive(Debug)]
+struct ResetUnlessDone<'a> {
+    stream: &'a mut TcpStream,
+    done: bool,
+}
+
+impl<'a> ResetUnlessDone<'a> {
+    fn new(stream: &'a mut TcpStream) -> Self {
+        Self { stream, done: false }
+    }
+}
+
+impl Drop for ResetUnlessDone<'_> {
+    fn drop(&mut self) {
+        if !self.done {
+            reset_on_close(self.stream);
+        }
     }
 }
 

@@ -6,31 +6,30 @@ use tokio::{
     },
 };
 
-use super::{RelayError, buffer::ReadBuffer, failed};
-use crate::{socket::reset_on_close, telemetry::ConnectionRecord};
+use super::{RelayError, ResetUnlessDone, buffer::ReadBuffer, failed};
+use crate::telemetry::ConnectionRecord;
 
 /// Relays between two TCP connections until both directions ended.
 ///
 /// # Cancel safety
 ///
-/// Dropping the future stops relaying; the caller then decides how to close the connections.
+/// Dropping the future stops relaying; both connections then close with a reset.
 pub(crate) async fn relay_tcp(
     downstream: &mut TcpStream,
     upstream: &mut TcpStream,
     record: &ConnectionRecord,
 ) -> Result<(), RelayError> {
+    let (mut downstream, mut upstream) = (ResetUnlessDone::new(downstream), ResetUnlessDone::new(upstream));
     let result = {
-        let (down_read, down_write) = downstream.split();
-        let (up_read, up_write) = upstream.split();
+        let (down_read, down_write) = downstream.stream.split();
+        let (up_read, up_write) = upstream.stream.split();
         tokio::try_join!(
             copy(down_read, up_write, |count| record.received(count)),
             copy(up_read, down_write, |count| record.sent(count)),
         )
     };
-    if result.is_err() {
-        reset_on_close(downstream);
-        reset_on_close(upstream);
-    }
+    downstream.done = result.is_ok();
+    upstream.done = result.is_ok();
     result.map(|_| ())
 }
 

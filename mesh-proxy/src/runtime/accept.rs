@@ -137,11 +137,20 @@ fn serve(
     let context = Arc::clone(context);
     tokio::spawn(async move {
         match capture {
-            Capture::InboundHbone => inbound::serve_hbone(&context, stream, peer).await,
-            Capture::InboundPlaintext => inbound::serve_plaintext(&context, stream, peer).await,
-            Capture::Outbound => outbound::serve_captured(&context, stream, peer).await,
-            Capture::Socks5 => socks5::serve(&context, stream, peer).await,
+            Capture::InboundHbone => inbound::serve_hbone(&context, stream, peer, permit).await,
+            Capture::InboundPlaintext => {
+                inbound::serve_plaintext(&context, stream, peer).await;
+                drop(permit);
+            }
+            Capture::Outbound => {
+                outbound::serve_captured(&context, stream, peer).await;
+                drop(permit);
+            }
+            Capture::Socks5 => {
+                socks5::serve(&context, stream, peer).await;
+                drop(permit);
+            }
         }
-        drop((open, place, permit));
+        drop((open, place));
     });
 }

@@ -44,7 +44,7 @@ pub(crate) async fn serve(context: &Arc<WorkerContext>, mut stream: TcpStream, s
             return;
         }
     };
-    match establish(context, source, destination, accepted_on.ip()).await {
+    match establish(context, &stream, source, destination, accepted_on.ip()).await {
         Ok(established) => match stream.write_all(&Reply::Succeeded.encode()).await {
             Ok(()) => relay(context, stream, established).await,
             Err(_gone) => reset_on_close(&stream),

@@ -214,8 +214,13 @@ pub(crate) async fn application() -> TcpListener {
 
 /// An application so busy that connecting to it takes for ever; what comes with it keeps it so.
 pub(crate) async fn silent_application() -> (SocketAddr, impl Sized) {
+    silent_application_at(SERVER).await
+}
+
+/// The same, at any address.
+pub(crate) async fn silent_application_at(address: &str) -> (SocketAddr, impl Sized) {
     let socket = TcpSocket::new_v4().unwrap();
-    socket.bind(SocketAddr::new(SERVER.parse().unwrap(), 0)).unwrap();
+    socket.bind(SocketAddr::new(address.parse().unwrap(), 0)).unwrap();
     // One more than asked for fits into the queue of those it has not accepted.
     let listener = socket.listen(1).unwrap();
     let address = listener.local_addr().unwrap();

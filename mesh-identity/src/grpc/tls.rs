@@ -93,7 +93,7 @@ impl TlsDialer {
         let loaded = match self.roots.read().await {
             Ok(text) if current.config.is_some() && text == current.text => None,
             Ok(text) if current.refused.as_ref() == Some(&text) => None,
-            Ok(text) => Some((self.roots.parse(&text).and_then(|roots| self.config(roots)), text)),
+            Ok(text) => Some((self.parse(text.clone()).await.and_then(|roots| self.config(roots)), text)),
             Err(error) => Some((Err(error), Vec::new())),
         };
         match (loaded, &current.config) {
@@ -113,6 +113,14 @@ impl TlsDialer {
             // Never: only a text that was refused beside a configuration is remembered.
             (None, None) => Err(RootSourceError::Empty),
         }
+    }
+
+    /// What the system trusts is in some hundred files.
+    async fn parse(&self, text: Vec<u8>) -> Result<RootCertStore, RootSourceError> {
+        let roots = self.roots.clone();
+        let parsed = tokio::task::spawn_blocking(move || roots.parse(&text)).await;
+        // A panic would be a bug; then there are no roots.
+        parsed.unwrap_or(Err(RootSourceError::Empty))
     }
 
     fn config(&self, roots: RootCertStore) -> Result<Arc<ClientConfig>, RootSourceError> {

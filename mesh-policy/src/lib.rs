@@ -75,14 +75,26 @@
 //! |---|---|---|
 //! | value that cannot be used (`ports: ["65616"]`) | refused | ALLOW loses the rule; elsewhere the value vanishes, and with the last one its field |
 //! | unknown key of `when` | refused | the rule vanishes, from a DENY too |
+//! | key of `when` whose brackets do not pair | refused | ALLOW loses the rule; elsewhere the condition vanishes |
+//! | unknown field, mis-spelled kind | refused | as an API server: the field is dropped, the kind passed over |
 //! | DENY or CUSTOM without rules, empty source or operation | refused | as written |
 //! | `requestPrincipals` that would be cut or read literally (`*/*`, `https://iss*`, `plain`) | refused | as written |
 //! | wildcard within a principal, host or server name | refused | read literally |
+//! | principal with more than one namespace or account | refused | matches that text at waypoints, nobody at node proxies |
 //! | IPv4 address in the form of IPv6 | refused | never matches |
 //! | target of another namespace or kind | refused | ignored |
+//! | selector without labels | refused | nobody at node proxies, everybody elsewhere |
+//! | PeerAuthentication with a selector in the root namespace | refused | ignored |
 //! | attribute of requests at a stream | ALLOW: the rule does not match; else it matches by the rest | the same |
-//! | peer that is not `spiffe://<trust domain>/ns/<namespace>/sa/<account>` | no identity, as at a node proxy | each attribute by its own pattern: a URI may be in several namespaces |
+//! | attribute that a node proxy cannot see, in an ALLOW | the rule does not match | the same; but a trust domain in `from` is left out, which widens |
+//! | attribute that a node proxy cannot see, in a DENY | matches by the rest, which may be everything | a part without a rest never matches |
+//! | trust domain at a node proxy | as a prefix of principals, if it is one; else not seen | left out of `from`; of `when`, not seen |
+//! | `source.serviceAccount` of `when` at a node proxy | as in `from` | not seen |
+//! | wildcard within a namespace | a wildcard at waypoints; not seen at node proxies | a wildcard at waypoints; read literally at node proxies |
+//! | peer that is not `spiffe://<trust domain>/ns/<namespace>/sa/<account>`, at a waypoint | principal and trust domain as they are; namespace and account not seen: an ALLOW by them does not match, a DENY does | each attribute by its own pattern: a URI may be in several namespaces |
+//! | such a peer at a node proxy | no identity | the same |
 //! | no identity, header or token | positive fields false, negative ones true | the same |
+//! | workload without labels | selected by no selector that has some | lists every policy with a selector of its namespace and the root namespace |
 //! | `connection.sni` | without case | value as written against the name in lower case |
 //! | `user-agent` | line by line, as other headers | its lines joined by commas |
 //! | CUSTOM that names the peer or a token | refused | asked before tokens are known |
@@ -93,7 +105,7 @@
 //! # Features
 //!
 //! - `crd`: the module of that name, which reads objects in YAML and JSON and converts them to what node
-//!   proxies receive.
+//!   proxies receive. With it, findings and explanations serialise, and access logs are read in JSON.
 //!
 //! # Security
 //!

@@ -6,7 +6,7 @@ use super::{
     Mesh, Question, RequestFacts, Step, StreamFacts, WaypointDecision,
     attributes::Attributes,
     policy::{CompiledPolicy, class},
-    target::MAX_PLACES,
+    target::{MAX_PLACES, PlaceRef},
 };
 use crate::{
     PolicyName, Reason, Semantics,
@@ -37,7 +37,12 @@ impl<'a> Case<'a> {
             Facts::Request(facts) => Attributes::of_request(facts, semantics, mesh),
             Facts::Stream(facts) => Attributes::of_stream(facts, semantics, mesh),
         };
-        let groups = attributes.stream.target.places(mesh).map(|place| index.at(place?));
+        // All places of broken policies have one number, and hardly ever is there any.
+        let any_unknown = index.may_be_at(PlaceRef::Unknown(""));
+        let groups = attributes.stream.target.places(mesh).map(|place| match place? {
+            PlaceRef::Unknown(_) if !any_unknown => None,
+            place => index.at(place),
+        });
         Applicable { case: self, attributes, groups }
     }
 

@@ -90,6 +90,20 @@ impl<P: Indexed> Index<P> {
         found
     }
 
+    /// Whether any policy applies at a place that has the number of this one.
+    pub(crate) fn may_be_at(&self, wanted: P::PlaceRef<'_>) -> bool {
+        let number = P::number(wanted);
+        let mut is_there = false;
+        self.groups.visit_from(
+            |one| one.number < number,
+            |one| {
+                is_there = one.number == number;
+                ControlFlow::Break(())
+            },
+        );
+        is_there
+    }
+
     pub(crate) fn insert(&mut self, policy: Arc<P>) {
         // The one it replaces may have another place or class.
         self.remove(policy.name());

@@ -7,7 +7,7 @@ use std::{
     sync::Arc,
 };
 
-use crate::{SpiffeId, TrustDomain};
+use crate::{SpiffeId, TrustDomain, spiffe_id::hash_once};
 
 /// The peers a connection may be with: never "anyone", always a named set.
 ///
@@ -22,8 +22,12 @@ use crate::{SpiffeId, TrustDomain};
 /// assert!(!ExpectedPeer::exact([]).matches(&cart));
 /// # Ok::<(), mesh_identity::SpiffeIdError>(())
 /// ```
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct ExpectedPeer(Rule);
+#[derive(Clone, PartialEq, Eq)]
+pub struct ExpectedPeer {
+    /// Of the rule, made once: keys of tables that are asked for each connection contain it.
+    hash: u64,
+    rule: Rule,
+}
 
 /// Sets are sorted and without repetition.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -40,9 +44,13 @@ struct Predicate {
 }
 
 impl ExpectedPeer {
+    fn new(rule: Rule) -> Self {
+        Self { hash: hash_once(&rule), rule }
+    }
+
     /// Exactly one of these ids; none of them means no peer at all.
     pub fn exact(ids: impl IntoIterator<Item = SpiffeId>) -> Self {
-        Self(Rule::Ids(distinct(ids)))
+        Self::new(Rule::Ids(distinct(ids)))
     }
 
     /// Any id of this trust domain.
@@ -53,7 +61,7 @@ impl ExpectedPeer {
     /// Any id of one of these trust domains, for a mesh with aliases or federation; none of them means no
     /// peer at all.
     pub fn trust_domains(trust_domains: impl IntoIterator<Item = TrustDomain>) -> Self {
-        Self(Rule::TrustDomains(distinct(trust_domains)))
+        Self::new(Rule::TrustDomains(distinct(trust_domains)))
     }
 
     /// Any id of which `matches` holds, which errors and logs call `description`. It is called in handshakes, on threads
@@ -76,12 +84,12 @@ impl ExpectedPeer {
         matches: impl Fn(&SpiffeId) -> bool + Send + Sync + 'static,
     ) -> Self {
         let predicate = Predicate { description: description.into(), matches: Box::new(matches) };
-        Self(Rule::Predicate(Arc::new(predicate)))
+        Self::new(Rule::Predicate(Arc::new(predicate)))
     }
 
     /// Whether `id` is such a peer. Takes time logarithmic in the size of a set.
     pub fn matches(&self, id: &SpiffeId) -> bool {
-        match &self.0 {
+        match &self.rule {
             Rule::Ids(ids) => ids.binary_search(id).is_ok(),
             Rule::Predicate(predicate) => (predicate.matches)(id),
             Rule::TrustDomains(domains) => domains.binary_search(id.trust_domain()).is_ok(),
@@ -89,9 +97,21 @@ impl ExpectedPeer {
     }
 }
 
+impl Hash for ExpectedPeer {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        state.write_u64(self.hash);
+    }
+}
+
+impl fmt::Debug for ExpectedPeer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("ExpectedPeer").field(&self.rule).finish()
+    }
+}
+
 impl fmt::Display for ExpectedPeer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.0 {
+        match &self.rule {
             Rule::Ids(ids) if ids.is_empty() => f.write_str("no peer"),
             Rule::Ids(ids) => list(f, ids),
             Rule::Predicate(predicate) => f.write_str(&predicate.description),

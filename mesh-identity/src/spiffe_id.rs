@@ -34,8 +34,11 @@ struct Inner {
     hash: u64,
 }
 
-/// Keyed anew in each process: peers choose ids.
-static HASHER: LazyLock<RandomState> = LazyLock::new(RandomState::new);
+/// A hash to be kept with a value, keyed anew in each process: peers choose ids.
+pub(crate) fn hash_once(value: impl Hash) -> u64 {
+    static HASHER: LazyLock<RandomState> = LazyLock::new(RandomState::new);
+    HASHER.hash_one(value)
+}
 
 impl SpiffeId {
     /// The longest id, in bytes (SPIFFE-ID §2.3).
@@ -81,7 +84,7 @@ impl SpiffeId {
 
     fn parse(text: impl AsRef<str> + Into<Box<str>>) -> Result<Self, SpiffeIdError> {
         let trust_domain = check(text.as_ref())?.parse()?;
-        let hash = HASHER.hash_one(text.as_ref());
+        let hash = hash_once(text.as_ref());
         Ok(Self(Arc::new(Inner { text: text.into(), trust_domain, hash })))
     }
 }

@@ -1,7 +1,7 @@
 //! A bounded map from an identity and its peers to a configuration, read without a lock.
 
 use std::{
-    collections::{HashMap, hash_map::RandomState},
+    collections::HashMap,
     hash::{BuildHasher, BuildHasherDefault},
     sync::{
         Arc, Mutex, PoisonError,
@@ -18,7 +18,6 @@ use crate::{ExpectedPeer, SpiffeId, id_map::Hashed};
 /// connection and written when a certificate is replaced.
 pub(super) struct Lookup<C> {
     shards: Box<[Shard<C>]>,
-    hasher: RandomState,
     capacity_of_shard: usize,
     uses: AtomicU64,
 }
@@ -76,7 +75,6 @@ impl<C> Lookup<C> {
         let shard = || Shard { entries: ArcSwap::default(), writing: Mutex::default() };
         Self {
             shards: (0..shards).map(|_| shard()).collect(),
-            hasher: RandomState::new(),
             capacity_of_shard: capacity.div_ceil(shards),
             uses: AtomicU64::new(0),
         }
@@ -89,7 +87,7 @@ impl<C> Lookup<C> {
         expected: &ExpectedPeer,
         read: impl FnOnce(&Entry<C>) -> Option<T>,
     ) -> Option<T> {
-        let hash = self.hash(identity, expected);
+        let hash = Self::hash(identity, expected);
         let entries = self.shard(hash)?.entries.load();
         let keyed = entries.get(&hash)?;
         if keyed.identity != *identity || keyed.expected != *expected {
@@ -100,7 +98,7 @@ impl<C> Lookup<C> {
     }
 
     pub(super) fn insert(&self, identity: SpiffeId, expected: ExpectedPeer, entry: Entry<C>) {
-        let hash = self.hash(&identity, &expected);
+        let hash = Self::hash(&identity, &expected);
         let Some(shard) = self.shard(hash) else { return };
         shard.change(|entries| {
             if entries.len() >= self.capacity_of_shard && !entries.contains_key(&hash) {
@@ -122,8 +120,8 @@ impl<C> Lookup<C> {
         }
     }
 
-    fn hash(&self, identity: &SpiffeId, expected: &ExpectedPeer) -> u64 {
-        self.hasher.hash_one((identity, expected))
+    fn hash(identity: &SpiffeId, expected: &ExpectedPeer) -> u64 {
+        BuildHasherDefault::<Hashed>::default().hash_one((identity, expected))
     }
 
     fn shard(&self, hash: u64) -> Option<&Shard<C>> {

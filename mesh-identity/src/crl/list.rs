@@ -182,8 +182,13 @@ impl RevocationList {
         if self.strangers.load().iter().any(|stranger| **stranger == *key_info) {
             return false;
         }
-        if Signed::parse(&self.der).is_some_and(|signed| signed.is_by(key_info, algorithms)) {
+        let Some(signed) = Signed::parse(&self.der) else { return false };
+        if signed.is_by(key_info, algorithms) {
             return **self.signer.get_or_init(|| key_info.into()) == *key_info;
+        }
+        // What this provider cannot tell another may: lists are shared.
+        if !signed.has_algorithm(key_info, algorithms) {
+            return false;
         }
         // Of two threads that do this at once one may win; the other key is tried once more.
         let mut strangers = Vec::clone(&self.strangers.load());
@@ -264,11 +269,25 @@ mod tests {
     }
 
     #[test]
+    fn what_a_provider_cannot_check_is_not_remembered() {
+        let signer = Authority::new("example.org");
+        let key = parse_certificate(&signer.root()).unwrap().public_key().raw.to_vec();
+        let whole = provider().signature_verification_algorithms;
+        let poor = WebPkiSupportedAlgorithms { all: &[], mapping: &[] };
+        let list = RevocationList::parse(&signer.revocation_list().der(), 0).unwrap();
+        assert!(!list.is_by(&key, &poor));
+        assert!(list.is_by(&key, &whole));
+    }
+
+    #[test]
     fn no_more_keys_are_remembered_than_there_is_room_for() {
-        let list = RevocationList::parse(&Authority::new("example.org").revocation_list().der(), 0).unwrap();
+        let signer = Authority::new("example.org");
+        let list = RevocationList::parse(&signer.revocation_list().der(), 0).unwrap();
         let algorithms = provider().signature_verification_algorithms;
-        for number in 0..2 * u8::try_from(MAX_STRANGERS).unwrap() {
-            assert!(!list.is_by(&[number], &algorithms));
+        for _ in 0..2 * MAX_STRANGERS {
+            let stranger = Authority::new("example.org").root();
+            let key = parse_certificate(&stranger).unwrap().public_key().raw.to_vec();
+            assert!(!list.is_by(&key, &algorithms));
         }
         assert_eq!(list.strangers.load().len(), MAX_STRANGERS);
     }

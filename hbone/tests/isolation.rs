@@ -4,11 +4,11 @@
 
 mod support;
 
-use std::{future::poll_fn, task::Poll, time::Duration};
+use std::{future::poll_fn, io::ErrorKind, task::Poll, time::Duration};
 
 use bytes::Bytes;
 use hbone::{
-    ConnectRequest, Destination, Tunnel,
+    ConnectRequest, Destination, Refusal, ResetReason, Tunnel,
     client::{self, SendConnect},
     server::{self, Incoming},
 };
@@ -16,7 +16,10 @@ use support::{
     PIPE, client_and_peer,
     delay::delay_line,
     echo,
-    frames::{DATA, END_HEADERS, HEADERS, INITIAL_WINDOW_SIZE, Peer, SETTINGS, WINDOW_UPDATE, encode_fields},
+    frames::{
+        DATA, END_HEADERS, HEADERS, INITIAL_WINDOW_SIZE, Peer, RST_STREAM, SETTINGS, WINDOW_UPDATE,
+        encode_fields,
+    },
     pair_with, request, serve,
 };
 use tokio::{
@@ -225,11 +228,99 @@ async fn idle_sender_withholds_no_credit() {
     timeout(Duration::from_secs(1), second.send(data)).await.unwrap().unwrap();
 }
 
+// What a poll that is not repeated keeps is bounded, since nothing says that it was given up.
+#[tokio::test(start_paused = true)]
+async fn sender_that_was_polled_and_left_withholds_a_chunk_at_most() {
+    const CHUNK: u32 = 64 << 10;
+    let (send, mut peer) = client_and_peer(&[(INITIAL_WINDOW_SIZE, 1 << 20)]).await;
+    let mut halves = Vec::new();
+    for stream in [1, 3] {
+        let send = send.clone();
+        let connecting = tokio::spawn(async move { send.connect(request()).await.unwrap() });
+        peer.next_of(HEADERS).await;
+        peer.accept(stream).await;
+        halves.push(connecting.await.unwrap().into_split());
+    }
+    let (_, mut second) = halves.pop().unwrap();
+    let (_, mut first) = halves.pop().unwrap();
+    second.send(Bytes::from(vec![0; 65_535])).await.unwrap();
+    drain(&mut peer, 65_535).await;
+    let mut data = Bytes::from(vec![0; 1 << 20]);
+    assert!(poll_fn(|cx| Poll::Ready(first.poll_send(cx, &mut data))).await.is_pending());
+    peer.send(WINDOW_UPDATE, 0, 0, &(CHUNK + 1_000).to_be_bytes()).await;
+    timeout(Duration::from_secs(1), second.send(Bytes::from(vec![0; 1_000]))).await.unwrap().unwrap();
+    // Its end gives it back.
+    drop(first);
+    let rest = Bytes::from(vec![0; 64 << 10]);
+    timeout(Duration::from_secs(1), second.send(rest)).await.unwrap().unwrap();
+}
+
 /// Takes that many bytes of payload.
 async fn drain(peer: &mut Peer, mut bytes: usize) {
     while bytes > 0 {
         bytes -= peer.next_of(DATA).await.payload.len();
     }
+}
+
+// hyper's issue 4049: what a peer has no window for is accepted all the same, and piles up in this process.
+#[tokio::test(start_paused = true)]
+async fn sender_is_held_back_by_a_peer_that_takes_nothing() {
+    let (send, mut peer) = client_and_peer(&[(INITIAL_WINDOW_SIZE, 0)]).await;
+    let connecting = tokio::spawn({
+        let send = send.clone();
+        async move { send.connect(request()).await.unwrap() }
+    });
+    peer.next_of(HEADERS).await;
+    peer.accept(1).await;
+    let (mut recv, mut half) = connecting.await.unwrap().into_split();
+    let chunk = vec![7; 16 << 10];
+    for granted in [0, 1, 20_000, 65_535 - 20_001] {
+        if granted > 0 {
+            peer.send(WINDOW_UPDATE, 0, 1, &u32::try_from(granted).unwrap().to_be_bytes()).await;
+        }
+        let mut accepted = 0;
+        while let Ok(written) = timeout(Duration::from_secs(1), half.write(&chunk)).await {
+            accepted += written.unwrap();
+        }
+        assert_eq!(accepted, granted);
+        drain(&mut peer, granted).await;
+        // The other direction goes on.
+        peer.send(DATA, 0, 1, b"hello").await;
+        assert_eq!(recv.data().await.unwrap().unwrap(), "hello");
+    }
+    // Whoever is held back learns of a reset.
+    half.cancel_reserve();
+    let writing = tokio::spawn(async move { half.write_all(&chunk).await });
+    tokio::task::yield_now().await;
+    peer.send(RST_STREAM, 0, 1, &ResetReason::Cancel.code().to_be_bytes()).await;
+    assert_eq!(writing.await.unwrap().unwrap_err().kind(), ErrorKind::ConnectionReset);
+}
+
+// h2's issue 853, too: what came on streams whose receivers left without reading is credit that nobody returns.
+#[tokio::test(start_paused = true)]
+async fn receivers_that_leave_unread_bytes_behind_take_no_credit_along() {
+    let client = client::Builder::new().stream_window(65_535).connection_window(65_535);
+    let server = server::Builder::new().stream_window(65_535).connection_window(65_535);
+    let (send, connection) = pair_with(client, server).await;
+    serve(connection, |incoming| async {
+        match incoming.destination().port() {
+            ECHO => echo(incoming).await,
+            POUR => incoming.refuse(Refusal::Denied),
+            _ => drop(incoming.accept().unwrap()),
+        }
+    });
+    for port in [STALL, POUR] {
+        for _ in 0..100 {
+            let destination = Destination::from_name("example.org", port).unwrap();
+            if let Ok(mut tunnel) = send.connect(ConnectRequest::new(destination)).await {
+                let sent = timeout(Duration::from_secs(60), tunnel.write_all(&[0; 10_000])).await;
+                drop(sent.expect("deadlock"));
+            }
+        }
+    }
+    let mut tunnel = open(&send, ECHO).await;
+    let echoed = timeout(Duration::from_secs(60), support::assert_echoes(&mut tunnel)).await;
+    echoed.expect("deadlock");
 }
 
 // h2's issue 853: requests that wait for their turn take no credit from those that have it.

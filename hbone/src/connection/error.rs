@@ -126,3 +126,38 @@ impl HandshakeError {
 pub(crate) fn from_reason(reason: Reason) -> ResetReason {
     ResetReason::from(u32::from(reason))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn io() -> io::Error {
+        io::ErrorKind::ConnectionReset.into()
+    }
+
+    #[test]
+    fn every_end_of_a_connection_has_a_side_and_says_whether_another_may_do_better() {
+        let table = [
+            (ConnectionError::Closed, Side::Local, false),
+            (ConnectionError::GoAway(ResetReason::NoError), Side::Peer, true),
+            (ConnectionError::Io(io()), Side::Peer, true),
+            (ConnectionError::KeepaliveTimeout(Duration::from_secs(20)), Side::Peer, true),
+            (ConnectionError::PeerFlood(Flood::Http2), Side::Peer, false),
+            (ConnectionError::Protocol(ResetReason::FrameSize), Side::Peer, false),
+        ];
+        for (error, side, is_retryable) in table {
+            let answers = (error.side(), error.is_retryable(), error.status());
+            assert_eq!(answers, (side, is_retryable, None), "{error:?}");
+        }
+    }
+
+    #[test]
+    fn only_a_lost_handshake_may_do_better() {
+        let table =
+            [(HandshakeError::Io(io()), true), (HandshakeError::Protocol(ResetReason::Protocol), false)];
+        for (error, is_retryable) in table {
+            let answers = (error.side(), error.is_retryable(), error.status());
+            assert_eq!(answers, (Side::Peer, is_retryable, None), "{error:?}");
+        }
+    }
+}

@@ -53,6 +53,26 @@ impl Destination {
         self.port
     }
 
+    /// The text form, written without the machinery of formatting: each request needs it.
+    pub(super) fn to_authority(&self) -> String {
+        let mut text = String::with_capacity(MAX_SOCKET_ADDRESS);
+        match &self.host {
+            Host::Ip(IpAddr::V4(ip)) => {
+                for (index, octet) in ip.octets().into_iter().enumerate() {
+                    if index > 0 {
+                        text.push('.');
+                    }
+                    push_number(&mut text, octet.into());
+                }
+            }
+            Host::Ip(IpAddr::V6(_)) => return self.to_string(),
+            Host::Name(name) => text.push_str(name),
+        }
+        text.push(':');
+        push_number(&mut text, self.port);
+        text
+    }
+
     /// The socket address, if the host is an address.
     pub fn socket_addr(&self) -> Option<SocketAddr> {
         match self.host {
@@ -69,6 +89,19 @@ impl Destination {
         }
     }
 }
+
+/// Appends a number in decimal.
+fn push_number(text: &mut String, number: u16) {
+    for power in [10_000, 1_000, 100, 10] {
+        if number >= power {
+            text.push(char::from(b'0' + u8::try_from(number / power % 10).unwrap_or_default()));
+        }
+    }
+    text.push(char::from(b'0' + u8::try_from(number % 10).unwrap_or_default()));
+}
+
+/// `255.255.255.255:65535`
+const MAX_SOCKET_ADDRESS: usize = 21;
 
 impl From<SocketAddr> for Destination {
     /// Drops the scope and flow label of an IPv6 address: they mean nothing to the far end.
@@ -178,7 +211,19 @@ const MAX_NAME: usize = 253;
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        #[test]
+        fn authority_is_the_text_form(ip: IpAddr, port: u16, name in "[a-z]{1,9}(\\.[a-z]{1,9}){0,3}") {
+            for host in [Host::Ip(ip), Host::Name(name.into())] {
+                let destination = Destination { host, port };
+                prop_assert_eq!(destination.to_authority(), destination.to_string());
+            }
+        }
+    }
 
     fn parse(text: &str) -> Result<Destination, DestinationError> {
         text.parse()

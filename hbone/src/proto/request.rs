@@ -90,7 +90,7 @@ impl ConnectRequest {
             }
         }
         let mut uri = http::uri::Parts::default();
-        uri.authority = Some(Authority::try_from(self.destination.to_string()).ok()?);
+        uri.authority = Some(Authority::try_from(self.destination.to_authority()).ok()?);
         let mut request = Request::new(());
         *request.method_mut() = Method::CONNECT;
         *request.version_mut() = Version::HTTP_2;

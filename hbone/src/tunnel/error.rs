@@ -81,3 +81,30 @@ impl From<TunnelError> for io::Error {
         Self::new(kind, error)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_end_of_a_tunnel_has_a_side_and_a_kind_and_is_never_retryable() {
+        let lost = |error| TunnelError::Lost(error);
+        let table = [
+            (TunnelError::Closed, Side::Local, io::ErrorKind::BrokenPipe),
+            (lost(ConnectionError::Closed), Side::Local, io::ErrorKind::ConnectionAborted),
+            (
+                lost(ConnectionError::GoAway(ResetReason::NoError)),
+                Side::Peer,
+                io::ErrorKind::ConnectionAborted,
+            ),
+            (TunnelError::OverBudget, Side::Local, io::ErrorKind::BrokenPipe),
+            (TunnelError::Reset(ResetReason::Refused), Side::Peer, io::ErrorKind::ConnectionReset),
+        ];
+        for (error, side, kind) in table {
+            let answers = (error.side(), error.is_retryable(), error.status());
+            assert_eq!(answers, (side, false, None), "{error:?}");
+            assert_eq!(error.is_reset(), kind == io::ErrorKind::ConnectionReset);
+            assert_eq!(io::Error::from(error).kind(), kind);
+        }
+    }
+}

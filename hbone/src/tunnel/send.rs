@@ -272,6 +272,8 @@ pub(super) fn why_reset(reset: Result<Reason, h2::Error>, stream: &Stream) -> Tu
     let connection = stream.connection();
     let error = match reset {
         Ok(_) if stream.is_over_budget() => TunnelError::OverBudget,
+        // It had been reset before the connection ended.
+        Ok(reason) if connection.is_over() && stream.was_reset() => TunnelError::Reset(from_reason(reason)),
         Ok(Reason::NO_ERROR) if connection.is_over() => TunnelError::Lost(ConnectionError::Closed),
         Ok(reason) if connection.is_over() => {
             TunnelError::Lost(ConnectionError::Protocol(from_reason(reason)))

@@ -173,6 +173,12 @@ impl Stream {
         matches!(self.receiving().end, Some(End::OverBudget))
     }
 
+    /// Whether the receiving direction ended by a reset of the peer's, as far as it is known.
+    pub(super) fn was_reset(&self) -> bool {
+        let mut recv = self.receiving();
+        matches!(recv.end, Some(End::Failed)) && recv.error().is_reset()
+    }
+
     fn receiving(&self) -> MutexGuard<'_, Receiving> {
         self.recv.lock().unwrap_or_else(PoisonError::into_inner)
     }

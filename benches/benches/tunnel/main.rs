@@ -1,25 +1,25 @@
 //! What a tunnel costs over the HTTP/2 below it, and that over a pipe: in bulk, in small messages, and to open.
 
+mod load;
 mod peers;
 
-use std::{
-    future::{Future, poll_fn},
-    task::Poll,
-    time::Instant,
-};
+use std::{future::Future, time::Instant};
 
 use bytes::Bytes;
 use criterion::{
     BenchmarkGroup, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main,
     measurement::WallTime,
 };
-use hbone::{client::SendConnect, pool::Pool};
+use hbone::pool::Pool;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex},
     runtime::{Builder, Runtime},
 };
 
-use self::peers::{InMemory, PIPE, RawClient, connect, hbone_client, request};
+use self::{
+    load::{copy_through_h2, copy_through_tunnel, echo_through_h2, echo_through_tunnel},
+    peers::{InMemory, PIPE, RawClient, connect, hbone_client, request},
+};
 
 const BULK: usize = 32 << 20;
 const MESSAGE: usize = 64;
@@ -35,11 +35,11 @@ fn bulk(criterion: &mut Criterion) {
         });
         let client = runtime.block_on(RawClient::start());
         group.bench_function(BenchmarkId::new("h2", chunk), |bencher| {
-            bencher.iter(|| runtime.block_on(copy_through_h2(&client, data.clone())));
+            bencher.iter(|| runtime.block_on(copy_through_h2(&client, BULK, data.clone())));
         });
         let send = runtime.block_on(hbone_client());
         group.bench_function(BenchmarkId::new("hbone", chunk), |bencher| {
-            bencher.iter(|| runtime.block_on(copy_through_tunnel(&send, data.clone())));
+            bencher.iter(|| runtime.block_on(copy_through_tunnel(&send, BULK, data.clone())));
         });
     }
     group.finish();
@@ -65,13 +65,7 @@ fn ping_pong(criterion: &mut Criterion) {
     group.bench_function("h2", |bencher| {
         bencher.iter(|| {
             runtime.block_on(async {
-                send.send_data(data.clone(), false).expect("an open stream");
-                let mut received = 0;
-                while received < MESSAGE {
-                    let chunk = body.data().await.expect("an echo").expect("an echo");
-                    body.flow_control().release_capacity(chunk.len()).expect("as received");
-                    received += chunk.len();
-                }
+                echo_through_h2(&mut body, &mut send, data.clone()).await;
             });
         });
     });
@@ -81,13 +75,7 @@ fn ping_pong(criterion: &mut Criterion) {
     group.bench_function("hbone", |bencher| {
         bencher.iter(|| {
             runtime.block_on(async {
-                send.send(data.clone()).await.expect("an open tunnel");
-                let mut received = 0;
-                while received < MESSAGE {
-                    let chunk = recv.data().await.expect("an echo").expect("an echo");
-                    recv.release(chunk.len());
-                    received += chunk.len();
-                }
+                echo_through_tunnel(&mut recv, &mut send, data.clone()).await;
             });
         });
     });
@@ -136,35 +124,6 @@ where
 /// One worker, as the proxy has them.
 fn current_thread() -> Runtime {
     Builder::new_current_thread().enable_all().build().expect("a runtime needs only file descriptors")
-}
-
-async fn copy_through_tunnel(send: &SendConnect, data: Bytes) {
-    let (mut recv, mut send) = connect(send, 1).await.into_split();
-    for _ in 0..BULK / data.len() {
-        send.send(data.clone()).await.expect("an open tunnel");
-    }
-    send.finish().expect("an open tunnel");
-    while recv.data().await.is_some() {}
-}
-
-async fn copy_through_h2(client: &RawClient, data: Bytes) {
-    let (mut body, mut send) = client.open(1).await;
-    for _ in 0..BULK / data.len() {
-        let mut rest = data.clone();
-        while !rest.is_empty() {
-            send.reserve_capacity(rest.len());
-            let granted = poll_fn(|cx| match send.capacity() {
-                0 => send
-                    .poll_capacity(cx)
-                    .map(|granted| granted.expect("an open stream").expect("an open stream")),
-                granted => Poll::Ready(granted),
-            });
-            let granted = granted.await.min(rest.len());
-            send.send_data(rest.split_to(granted), false).expect("an open stream");
-        }
-    }
-    send.send_data(Bytes::new(), true).expect("an open stream");
-    while body.data().await.is_some() {}
 }
 
 async fn copy_through_pipe(data: Bytes) {

@@ -1,6 +1,7 @@
 //! What becomes of a future that is dropped before it is done.
 
 #![cfg(feature = "pool")]
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
 mod support;
 #[path = "support/pool.rs"]

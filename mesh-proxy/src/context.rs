@@ -42,6 +42,8 @@ pub(crate) struct WorkerContext {
     pub(crate) cut: watch::Sender<bool>,
     /// One permit per downstream connection.
     pub(crate) capacity: Arc<Semaphore>,
+    /// One permit per peer that has not proved yet who it is.
+    pub(crate) handshakes: Semaphore,
 }
 
 impl WorkerContext {

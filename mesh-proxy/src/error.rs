@@ -40,6 +40,9 @@ pub(crate) enum ConnectionError {
     /// The far proxy answered CONNECT with something other than success.
     #[error("http status: {0}")]
     HttpStatus(StatusCode),
+    /// Too many peers are in their handshakes already.
+    #[error("more than {limit} handshakes under way")]
+    Handshakes { limit: usize },
     /// No certificate is to be had for the workload.
     #[error("identity unavailable")]
     Identity(#[source] Box<dyn Error + Send + Sync>),
@@ -112,6 +115,7 @@ impl ConnectionError {
             Self::Remembered { source: error, .. } | Self::Shared(error) => error.flag(),
             // The reference counts a failed outbound handshake as a failed connect; dashboards expect it there.
             Self::Dial(_)
+            | Self::Handshakes { .. }
             | Self::HttpStatus(_)
             | Self::Inbound(_)
             | Self::Pool(_)

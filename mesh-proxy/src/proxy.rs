@@ -2,13 +2,12 @@ use std::{
     io,
     net::{SocketAddr, TcpListener},
     sync::Arc,
-    thread,
 };
 
 use mesh_identity::{ConfigError, IdentitySource, TlsConfigs, TlsSettings};
 use rustls::crypto::CryptoProvider;
 use thiserror::Error;
-use tokio::sync::{Semaphore, oneshot, watch};
+use tokio::sync::{Semaphore, mpsc, watch};
 
 use crate::{
     baggage::LocalBaggage,
@@ -68,27 +67,23 @@ impl Proxy {
     ///
     /// # Errors
     ///
-    /// If a worker thread cannot be started, or ends by a panic.
+    /// If a worker thread cannot be started; as soon as one ends by a panic, while the others drain.
     ///
     /// # Cancel safety
     ///
     /// Dropping the future drains the proxy in the background, within the configured deadline.
     pub async fn run(self) -> Result<(), RunError> {
         let _drain_when_dropped = DrainOnDrop(self.drain);
-        let threads = self.workers.into_iter().map(runtime::spawn).collect::<Result<Vec<_>, _>>();
-        let threads = threads.map_err(RunError::Spawn)?;
-        let (done, finished) = oneshot::channel();
-        // Joining blocks, so it has a thread of its own; whoever waits here may be on any runtime.
-        let joiner = thread::Builder::new().name("mesh-join".to_owned()).spawn(move || {
-            let panicked = threads.into_iter().map(thread::JoinHandle::join).filter(Result::is_err).count();
-            // Nobody may be waiting any more.
-            let _ = done.send(panicked);
-        });
-        joiner.map_err(RunError::Spawn)?;
-        match finished.await {
-            Ok(0) => Ok(()),
-            Ok(_) | Err(_) => Err(RunError::Panic),
+        // One message a worker, and no more.
+        let (ended, mut workers) = mpsc::unbounded_channel();
+        for worker in self.workers {
+            runtime::spawn(worker, ended.clone()).map_err(RunError::Spawn)?;
         }
+        drop(ended);
+        while let Some(how) = workers.recv().await {
+            how.map_err(|_panicked| RunError::Panic)?;
+        }
+        Ok(())
     }
 }
 
@@ -175,6 +170,7 @@ impl ProxyBuilder {
                 cut: watch::Sender::new(false),
                 baggage: LocalBaggage::default(),
                 capacity: Arc::new(Semaphore::new(settings.max_connections_per_worker)),
+                handshakes: Semaphore::new(settings.max_handshakes_per_worker),
             };
             workers.push(Worker { context: Arc::new(context), listeners: listeners_of_worker, handoffs });
         }

@@ -5,6 +5,8 @@ use std::{
     time::Duration,
 };
 
+use tokio::sync::Semaphore;
+
 use crate::{
     route::ListenerPorts,
     socket::{OriginalSource, SocketOptions},
@@ -41,6 +43,7 @@ pub struct Settings {
     pub(crate) missing_policy_wait: Duration,
     pub(crate) drain_deadline: Duration,
     pub(crate) max_connections_per_worker: usize,
+    pub(crate) max_handshakes_per_worker: usize,
     pub(crate) max_tunnels_per_connection: usize,
     pub(crate) max_pooled_connections: usize,
     pub(crate) pool_idle_timeout: Duration,
@@ -61,12 +64,13 @@ impl Default for Settings {
             baggage: true,
             connect_timeout: STEP_TIMEOUT,
             handshake_timeout: STEP_TIMEOUT,
-            first_connect_timeout: STEP_TIMEOUT,
+            first_connect_timeout: Duration::from_secs(360),
             response_timeout: STEP_TIMEOUT,
             local_workload_wait: Duration::from_secs(5),
             missing_policy_wait: Duration::from_secs(2),
             drain_deadline: Duration::from_secs(5),
             max_connections_per_worker: 65_536,
+            max_handshakes_per_worker: 1024,
             max_tunnels_per_connection: 100,
             max_pooled_connections: 8192,
             pool_idle_timeout: Duration::from_secs(300),
@@ -135,7 +139,9 @@ impl Settings {
         self
     }
 
-    /// Bounds the wait for the first CONNECT of an inbound connection. Default 10 s.
+    /// Bounds the wait for the first CONNECT of an inbound connection, which then ends in good order. Default 6 minutes.
+    ///
+    /// Peers make connections before they need them, and keep them: the reference's pool and ours for 5 minutes.
     #[must_use]
     pub fn first_connect_timeout(mut self, first_connect_timeout: Duration) -> Self {
         self.first_connect_timeout = first_connect_timeout;
@@ -171,9 +177,20 @@ impl Settings {
     }
 
     /// Bounds the open downstream connections of a worker, beyond which accepting pauses. Default 65,536.
+    ///
+    /// At least one; `usize::MAX` for as many as there are descriptors.
     #[must_use]
     pub fn max_connections_per_worker(mut self, max_connections_per_worker: usize) -> Self {
-        self.max_connections_per_worker = max_connections_per_worker;
+        self.max_connections_per_worker = max_connections_per_worker.clamp(1, Semaphore::MAX_PERMITS);
+        self
+    }
+
+    /// Bounds the HBONE connections of a worker whose peers have not proved yet who they are. Default 1024.
+    ///
+    /// One more is closed at once, so that strangers cannot take the places of the workload's own connections.
+    #[must_use]
+    pub fn max_handshakes_per_worker(mut self, max_handshakes_per_worker: usize) -> Self {
+        self.max_handshakes_per_worker = max_handshakes_per_worker.clamp(1, Semaphore::MAX_PERMITS);
         self
     }
 

@@ -4,15 +4,28 @@
 
 mod support;
 
-use std::{io::ErrorKind, sync::Arc, time::Duration};
+use std::{
+    io::ErrorKind,
+    num::NonZeroUsize,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
-use mesh_policy::{Action, Clause, Match, Policy, PolicyName, Rule, Scope, StringMatch};
+use mesh_identity::{
+    IdentitySource, IdentityStore, SpiffeId, SvidFuture, TrustBundles, X509Svid,
+    testing::{self, Authority},
+};
+use mesh_policy::{Action, Clause, Match, MissingPolicy, Policy, PolicyName, Rule, Scope, StringMatch};
 use mesh_proxy::{
-    state::{Change, Workload},
+    ListenAddresses, Proxy, RunError, Settings,
+    state::{Change, StateStore, Workload},
     telemetry::{DRAIN_TEXT, Direction, ResponseFlag, Transport},
 };
 use support::{
-    CLIENT, CLIENT_ID, CLIENT_TOO, HOSTNAME, Mesh, PATIENCE, SERVER_ID, Seen, VIP, application, dialled,
+    CLIENT, CLIENT_ID, CLIENT_TOO, HOSTNAME, Mesh, PATIENCE, SERVER_ID, Seen, VIP, application, dialled, key,
     silent_application, silent_application_at,
 };
 use tokio::{
@@ -269,6 +282,88 @@ async fn a_silent_peer_is_closed() {
     let mut silent = TcpStream::connect(mesh.server.listening.inbound_hbone.unwrap()).await.unwrap();
     assert_eq!(timeout(PATIENCE, silent.read(&mut [0; 1])).await.unwrap().unwrap(), 0);
     assert!(mesh.server.seen.refused().await.starts_with("tls handshake not finished"));
+}
+
+/// hbone#12: strangers take none of the places of the workload's own connections.
+#[tokio::test]
+async fn a_stranger_too_many_is_closed_at_once() {
+    let mesh = Mesh::start_with(|settings| {
+        settings.workers(NonZeroUsize::MIN).max_handshakes_per_worker(2).handshake_timeout(PATIENCE * 2)
+    });
+    let listener = mesh.server.listening.inbound_hbone.unwrap();
+    let mut strangers = Vec::new();
+    for _ in 0..3 {
+        strangers.push(TcpStream::connect(listener).await.unwrap());
+    }
+    assert_eq!(timeout(PATIENCE, strangers[2].read(&mut [0; 1])).await.unwrap().unwrap(), 0);
+    assert_eq!(mesh.server.seen.refused().await, "more than 2 handshakes under way");
+    // One who leaves makes room.
+    strangers.remove(0);
+    let application = application().await;
+    let accept = async { while application.accept().await.is_ok() {} };
+    let connect = async { while mesh.connect(CLIENT, application.local_addr().unwrap()).await.1 != 0 {} };
+    tokio::select! {
+        connected = timeout(PATIENCE, connect) => connected.unwrap(),
+        () = accept => {}
+    }
+}
+
+/// Identities whose source breaks at a moment of our choice.
+#[derive(Debug)]
+struct Breaking {
+    identities: IdentityStore,
+    broken: AtomicBool,
+}
+
+impl IdentitySource for Breaking {
+    fn svid<'a>(&'a self, id: &'a SpiffeId) -> SvidFuture<'a> {
+        self.identities.svid(id)
+    }
+
+    fn try_svid(&self, id: &SpiffeId) -> Option<Arc<X509Svid>> {
+        self.identities.try_svid(id)
+    }
+
+    fn bundles(&self) -> Arc<TrustBundles> {
+        self.identities.bundles()
+    }
+
+    fn generation(&self) -> u64 {
+        assert!(!self.broken.load(Ordering::Relaxed), "a panic that this test wants");
+        self.identities.generation()
+    }
+}
+
+/// Or it would go on without anybody who closes what a policy or a revocation forbids.
+#[tokio::test]
+async fn a_proxy_whose_watch_over_open_connections_panics_ends() {
+    let identities = Authority::new("example.org").store([SERVER_ID]);
+    let identities = Arc::new(Breaking { identities, broken: AtomicBool::new(false) });
+    let state = Arc::new(StateStore::new(None, MissingPolicy::Deny));
+    let source = Arc::clone(&identities) as Arc<dyn IdentitySource>;
+    let settings = Settings::default().workers(NonZeroUsize::new(2).unwrap()).listen(ListenAddresses {
+        socks5: Some("127.0.0.1:0".parse().unwrap()),
+        ..ListenAddresses::default()
+    });
+    let proxy = Proxy::builder(key("server"), state, source, &testing::provider()).settings(settings).build();
+    let proxy = proxy.unwrap();
+    let drain = proxy.drain_handle();
+    let running = tokio::spawn(proxy.run());
+    identities.broken.store(true, Ordering::Relaxed);
+    let ended = timeout(PATIENCE, running).await.unwrap().unwrap();
+    assert!(matches!(ended, Err(RunError::Panic)));
+    // Nothing of it is left behind.
+    assert!(drain.is_draining());
+}
+
+/// hbone#62: a request on its way learns that it was not heard.
+#[tokio::test]
+async fn a_drain_says_goodbye_on_connections_without_tunnels() {
+    let mesh = Mesh::start_with(|settings| settings.drain_deadline(PATIENCE * 2));
+    let application = application().await;
+    drop(mesh.open(&application).await);
+    mesh.server.drain.drain();
+    timeout(PATIENCE, mesh.server.running).await.unwrap().unwrap().unwrap();
 }
 
 #[tokio::test]

@@ -39,12 +39,17 @@ pub(crate) async fn serve_hbone(
 ) {
     // This port is never redirected, so the local address is the workload's.
     let Ok(local) = stream.local_addr().map(canonical) else { return };
+    let Ok(stranger) = context.handshakes.try_acquire() else {
+        let error = ConnectionError::Handshakes { limit: context.settings.max_handshakes_per_worker };
+        return context.refuse_early(Direction::Inbound, source, local, &error);
+    };
     let mut drain = context.drain.clone();
     let handshake = tokio::select! {
         // Nobody waits for a peer that has not said anything yet.
         _ = drain.started() => return,
         handshake = handshake(context, stream) => handshake,
     };
+    drop(stranger);
     match handshake {
         Ok(Established { connection, peer, entry }) => {
             serve_tunnels(
@@ -73,7 +78,8 @@ async fn handshake(context: &WorkerContext, stream: TcpStream) -> Result<Establi
     let expected = ExpectedPeer::trust_domain(workload.identity().trust_domain().clone());
     let Accepted { stream, peer, entry } = context.tls.accept(workload.identity(), &expected, stream).await?;
     let limit = context.settings.handshake_timeout;
-    match timeout(limit, server::handshake(stream)).await {
+    let server = server::Builder::new().first_request_timeout(Some(context.settings.first_connect_timeout));
+    match timeout(limit, server.handshake(stream)).await {
         Ok(connection) => {
             Ok(Established { connection: connection.map_err(ConnectionError::http2)?, peer, entry })
         }
@@ -99,17 +105,13 @@ async fn serve_tunnels(
     let peer = Arc::new(peer);
     let handle = connection.handle();
     let mut drain = context.drain.clone();
-    let (mut draining, mut used, mut retired) = (false, false, false);
+    let (mut draining, mut retired) = (false, false);
     let outdated = context.tls.outdated(entry);
     tokio::pin!(outdated);
-    let limit = context.settings.first_connect_timeout;
-    let unused = tokio::time::sleep(limit);
-    tokio::pin!(unused);
     loop {
         tokio::select! {
             incoming = connection.accept() => match incoming {
                 Some(Ok(incoming)) => {
-                    used = true;
                     tokio::spawn(serve_tunnel(Arc::clone(context), incoming, Arc::clone(&peer)));
                 }
                 Some(Err(error)) => {
@@ -120,9 +122,7 @@ async fn serve_tunnels(
             },
             deadline = drain.started(), if !draining => {
                 draining = true;
-                if !used {
-                    return;
-                }
+                // A request may be on its way to a connection without tunnels, too: it learns that it was not heard.
                 // At the deadline itself the tunnels are reset; the connection has until after that to say so.
                 handle.drain(deadline + FAREWELL / 2);
             }
@@ -130,11 +130,6 @@ async fn serve_tunnels(
             () = &mut outdated, if !retired => {
                 retired = true;
                 handle.drain(Instant::now() + FOR_EVER);
-            }
-            () = &mut unused, if !used => {
-                let error = ConnectionError::Stalled { step: "first CONNECT", limit };
-                context.refuse_early(Direction::Inbound, peer.source, peer.local, &error);
-                return;
             }
         }
     }

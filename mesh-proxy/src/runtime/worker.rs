@@ -1,9 +1,15 @@
-use std::{io, net::TcpListener, sync::Arc, thread};
+use std::{
+    io,
+    net::TcpListener,
+    panic::{self, AssertUnwindSafe},
+    sync::Arc,
+    thread,
+};
 
 use tokio::{
     runtime,
     sync::mpsc,
-    task::JoinSet,
+    task::{JoinError, JoinSet},
     time::{Instant, timeout_at},
 };
 
@@ -18,22 +24,39 @@ pub(crate) struct Worker {
     pub(crate) handoffs: mpsc::Receiver<Handoff>,
 }
 
-/// Starts a worker on a thread with a runtime of its own; it ends when the proxy has drained.
-pub(crate) fn spawn(worker: Worker) -> io::Result<thread::JoinHandle<()>> {
+/// How a worker ended: with what it panicked, if it did.
+pub(crate) type Ended = thread::Result<()>;
+
+/// Starts a worker on a thread with a runtime of its own; it ends when the proxy has drained, and says how.
+pub(crate) fn spawn(worker: Worker, ended: mpsc::UnboundedSender<Ended>) -> io::Result<()> {
     let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
-    thread::Builder::new().name(format!("mesh-worker-{}", worker.context.index)).spawn(move || {
-        runtime.block_on(worker.run());
-        // Whatever the deadline cut short is dropped, and by that closed and reported, here.
-        drop(runtime);
-    })
+    let thread = thread::Builder::new().name(format!("mesh-worker-{}", worker.context.index));
+    thread.spawn(move || {
+        // Whatever the deadline cut short is dropped, and by that closed and reported, with the runtime. Nothing of
+        // it is looked at after a panic.
+        let how = panic::catch_unwind(AssertUnwindSafe(move || runtime.block_on(worker.run())));
+        // Nobody may be waiting any more.
+        let _ = ended.send(how);
+    })?;
+    Ok(())
+}
+
+/// A worker whose duties have ended would leave open what policy or a revocation closes: better no worker.
+fn fulfilled(duty: Result<(), JoinError>) {
+    if let Err(error) = duty
+        && let Ok(panicked) = error.try_into_panic()
+    {
+        panic::resume_unwind(panicked);
+    }
 }
 
 impl Worker {
     async fn run(mut self) {
         let context = self.context;
-        tokio::spawn(connections::recheck_on_change(Arc::clone(&context)));
-        tokio::spawn(outbound::evict_on_change(Arc::clone(&context)));
-        tokio::spawn(tls::follow_identities(Arc::clone(&context)));
+        let mut duties = JoinSet::new();
+        duties.spawn(connections::recheck_on_change(Arc::clone(&context)));
+        duties.spawn(outbound::evict_on_change(Arc::clone(&context)));
+        duties.spawn(tls::follow_identities(Arc::clone(&context)));
         let mut accepting = JoinSet::new();
         for (capture, listener) in self.listeners {
             match tokio::net::TcpListener::from_std(listener) {
@@ -47,6 +70,7 @@ impl Worker {
         loop {
             tokio::select! {
                 _ = drain.started() => break,
+                Some(duty) = duties.join_next() => fulfilled(duty),
                 Some(handoff) = self.handoffs.recv() => accept::receive(handoff, &context),
             }
         }
@@ -55,6 +79,7 @@ impl Worker {
             loop {
                 tokio::select! {
                     biased;
+                    Some(duty) = duties.join_next() => fulfilled(duty),
                     Some(handoff) = self.handoffs.recv() => accept::receive(handoff, &context),
                     () = context.idle() => return,
                 }

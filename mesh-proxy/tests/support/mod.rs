@@ -252,7 +252,7 @@ pub(crate) fn settings() -> Settings {
     Settings::default().workers(NonZeroUsize::new(2).unwrap()).original_source(OriginalSource::Off)
 }
 
-fn key(name: &str) -> WorkloadKey {
+pub(crate) fn key(name: &str) -> WorkloadKey {
     WorkloadKey { name: name.into(), namespace: "shop".into(), service_account: name.into() }
 }
 

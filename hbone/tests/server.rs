@@ -63,8 +63,10 @@ async fn extreme_settings_work() {
     let (send, connection) = support::pair_with(client, server).await;
     serve(connection, echo);
     let mut tunnel = send.connect(request()).await.unwrap();
-    for _ in 0..3 {
-        assert_echoes(&mut tunnel).await;
+    // Windows of a byte each: more than that at once would wait for an echo that waits for its reader.
+    for byte in 0..3 {
+        tunnel.write_u8(byte).await.unwrap();
+        assert_eq!(tunnel.read_u8().await.unwrap(), byte);
     }
 }
 

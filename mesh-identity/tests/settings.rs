@@ -89,7 +89,7 @@ fn two_that_have_both_speak_tls_1_3() {
     }
 }
 
-// hbone#3, identity#8, identity#11, identity#12
+// hbone#3, identity#8, identity#11, identity#12, policy#105
 #[test]
 fn every_rule_holds_in_tls_1_2() {
     let (ca, stranger) = (example(), Authority::new("other.example"));

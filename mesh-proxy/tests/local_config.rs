@@ -159,6 +159,9 @@ fn errors_name_field_and_value() {
         (workload("workloadIps: [], waypoint: {destination: wp, hboneMtlsPort: 1}"), "workloads[0].waypoint.destination", "`wp`"),
         (service("vips: [192.0.2.1]"), "services[0].vips[0]", "192.0.2.1"),
         (service("vips: [], subjectAltNames: [cart]"), "services[0].subjectAltNames[0]", "`cart`"),
+        // policy#39: nothing is made of what a later version may mean.
+        ("policies: [{name: a, namespace: b, scope: Galaxy, action: Deny, dryRun: false, rules: []}]".to_owned(), "policies[0].scope", "Galaxy"),
+        ("policies: [{name: a, namespace: b, scope: Global, action: Perhaps, dryRun: false, rules: []}]".to_owned(), "policies[0].action", "Perhaps"),
         // control-plane#73
         ("services: [{name: a, namespace: b, hostname: c, vips: [], ports: {70000: 1}}]".to_owned(), "services[0].ports", "70000"),
         ("policies: [{name: a, namespace: b, scope: Global, action: Deny, dryRun: false, rules: [[[{sourceIps: [192.0.2.1]}]]]}]".to_owned(), "policies[0].rules[0][0][0].sourceIps[0]", "192.0.2.1"),

@@ -252,6 +252,53 @@ fn policies_apply_to_all_where_nothing_is_said_to_be_reached() {
 }
 
 #[test]
+fn a_line_gets_its_proof_only_if_it_asks() {
+    let policies = r#"[{"apiVersion":"security.istio.io/v1","kind":"AuthorizationPolicy","metadata":{"namespace":"shop","name":"p"},"spec":{"rules":[{"from":[{"source":{"namespaces":["bank"]}}]}]}}]"#;
+    let line = |point: &str, rest: &str| {
+        format!(
+            r#"{{"policies":{policies},"namespace":"shop","labels":{{}},"principal":"spiffe://cluster.local/ns/shop/sa/web","point":"{point}"{rest}}}"#
+        )
+    };
+    for point in ["node", "tcp", "http"] {
+        let lines = [line(point, r#","explain":true"#), line(point, "")];
+        let (code, answers) = batch(&lines.each_ref().map(String::as_str));
+        assert_eq!(code, 0, "{answers:?}");
+        let proof = &answers[0]["proof"];
+        assert_eq!(proof["verdict"], answers[0]["verdict"], "{point}");
+        assert_eq!(proof["reason"]["kind"], "noneAllowed", "{point}");
+        assert_eq!(proof["policies"][0]["policy"], "shop/p", "{point}");
+        let miss = &proof["policies"][0]["rules"][0]["miss"];
+        let (actual, expected) = match point {
+            "node" => (&miss["matches"][0]["actual"], &miss["matches"][0]["expected"][0]),
+            _ => (&miss["part"]["conditions"][0]["actual"][0], &miss["part"]["conditions"][0]["expected"]),
+        };
+        assert_eq!(expected, "bank", "{point}");
+        assert!(actual.as_str().is_some_and(|actual| actual.contains("shop")), "{point}: {actual}");
+        assert!(answers[1].get("proof").is_none(), "{point}");
+        // Where nothing is said to be reached, policies are made to apply to everything, and keep their names.
+        let anywhere = lines[0].replace(r#""namespace":"shop","labels":{},"#, "");
+        let (code, answers) = batch(&[&anywhere]);
+        assert_eq!(code, 0, "{answers:?}");
+        assert_eq!(answers[0]["proof"]["policies"][0]["policy"], "shop/p", "{point}");
+    }
+}
+
+#[test]
+fn a_path_that_the_next_hop_would_read_otherwise_is_refused_strictly() {
+    let line = |semantics: &str| {
+        format!(
+            r#"{{"point":"http","path":"/items/%2e%2e;/admin","semantics":"{semantics}","policies":[{{"apiVersion":"security.istio.io/v1","kind":"AuthorizationPolicy","metadata":{{"namespace":"shop","name":"items"}},"spec":{{"rules":[{{"to":[{{"operation":{{"paths":["/items/*"]}}}}]}}]}}}}]}}"#
+        )
+    };
+    let (code, answers) = batch(&[&line("strict"), &line("istio")]);
+    assert_eq!(code, 0, "{answers:?}");
+    let found =
+        |answer: &Value| (answer["verdict"].clone(), answer["status"].clone(), answer["semantics"].clone());
+    assert_eq!(found(&answers[0]), ("deny".into(), 400.into(), "strict".into()));
+    assert_eq!(found(&answers[1]), ("allow".into(), Value::Null, "istio".into()));
+}
+
+#[test]
 fn an_access_log_tells_what_other_policies_would_change() {
     let folder = Folder::new("simulate", MESH);
     let other = Folder::new("simulate-other", &MESH.replace("ports: [\"9090\"]", "ports: [\"9091\"]"));

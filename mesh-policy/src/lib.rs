@@ -95,6 +95,7 @@
 //! | such a peer at a node proxy | no identity | the same |
 //! | no identity, header or token | positive fields false, negative ones true | the same |
 //! | workload without labels | selected by no selector that has some | lists every policy with a selector of its namespace and the root namespace |
+//! | path that normalised twice is another one (`/a/%2e%2e;/b`) | refused with the status 400 | as normalised once |
 //! | `connection.sni` | without case | value as written against the name in lower case |
 //! | `user-agent` | line by line, as other headers | its lines joined by commas |
 //! | CUSTOM that names the peer or a token | refused | asked before tokens are known |

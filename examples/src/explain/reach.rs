@@ -174,7 +174,11 @@ fn at_waypoint(
         return Hop::new("waypoint-tcp", at, explanation.decision().reason(), &explanation, note);
     }
     let Request { method, path, host, headers, .. } = client.request;
-    let path = match world.settings.normalization.normalize(path.as_deref().unwrap_or("/")) {
+    let path = match world
+        .settings
+        .normalization
+        .normalize(path.as_deref().unwrap_or("/"), compiled.requests.semantics())
+    {
         Ok(path) => path,
         Err(error) => {
             let reason = format!("{error}, refused with status 400 before any policy");

@@ -4,7 +4,7 @@ use ipnet::IpNet;
 
 use super::About;
 use crate::{
-    Code,
+    Code, Semantics,
     finding::{Path, Report},
     object::{Action, Condition, Operation, Source},
     waypoint::{Attribute, has_inner_wildcard, text::has_more_parts},
@@ -257,13 +257,14 @@ fn request_path(
     let fixed = text.trim_matches('*');
     let normalization = about.surroundings.normalization;
     if fixed.starts_with('/')
-        && let Ok(normal) = normalization.normalize(fixed)
+        && let Ok(normal) = normalization.normalize(fixed, Semantics::Istio)
         && normal != fixed
     {
         let star = if text.ends_with('*') { "*" } else { "" };
         return report.value_with(Code::PathNotNormal, path, text, format!("write `{normal}{star}`"));
     }
-    let slashes_merge = normalization.normalize("/a%2F/b").is_ok_and(|normal| normal == "/a/b");
+    let slashes_merge =
+        normalization.normalize("/a%2F/b", Semantics::Istio).is_ok_and(|normal| normal == "/a/b");
     if evadable && !slashes_merge && !matches!(text, "*" | "/" | "/*") {
         report.value(Code::PathSlashes, path, text);
     }

@@ -2,6 +2,8 @@
 
 use std::borrow::Cow;
 
+use crate::Semantics;
+
 /// How paths are normalised before policies see them and before they are forwarded (Istio's
 /// `pathNormalization`).
 ///
@@ -31,6 +33,9 @@ pub enum PathError {
     /// It is neither `*` nor begins with a slash.
     #[error("path does not begin with a slash")]
     NotAbsolute,
+    /// Normalised twice it is another path than normalised once, so the next hop would see another one than policies do.
+    #[error("path has another spelling once it is normalised")]
+    Unstable,
     /// It has an escaped zero.
     #[error("path has an escaped zero byte")]
     Zero,
@@ -40,21 +45,23 @@ impl PathNormalization {
     /// Normalises a path with its query, which stays as it is.
     ///
     /// A path in which there is nothing to do is looked at once, and costs no allocation. Reads what is escaped
-    /// once: `%252F` becomes `%2F` in no mode. Does to every path what Envoy 1.40 was
-    /// seen to do.
+    /// once: `%252F` becomes `%2F` in no mode. Does to every path what Envoy 1.40 was seen to do, which is not all there
+    /// is to do to some: `/a/%2e%2e;/admin` becomes `/a/..;/admin`, and that at the next hop `/admin`.
+    /// [`Semantics::Strict`] refuses these.
     ///
     /// # Errors
     ///
-    /// In every mode, if the path has a fragment; in those that normalise, also if it cannot be.
+    /// In every mode, if the path has a fragment; in those that normalise, also if it cannot be, or strictly not by one
+    /// go.
     ///
     /// ```
-    /// use mesh_policy::waypoint::PathNormalization;
+    /// use mesh_policy::{Semantics, waypoint::PathNormalization};
     ///
     /// let paths = ["//a/../admin", "/%61dmin", "/a%2Fb?x=%61"];
-    /// let merged = paths.map(|path| PathNormalization::MergeSlashes.normalize(path).unwrap());
-    /// assert_eq!(merged, ["/admin", "/admin", "/a%2Fb?x=%61"]);
+    /// let normalize = |path| PathNormalization::MergeSlashes.normalize(path, Semantics::Strict).unwrap();
+    /// assert_eq!(paths.map(normalize), ["/admin", "/admin", "/a%2Fb?x=%61"]);
     /// ```
-    pub fn normalize(self, path: &str) -> Result<Cow<'_, str>, PathError> {
+    pub fn normalize(self, path: &str, semantics: Semantics) -> Result<Cow<'_, str>, PathError> {
         if path.contains('#') {
             return Err(PathError::Fragment);
         }
@@ -71,6 +78,9 @@ impl PathNormalization {
         let mut normal = self.respell(written)?;
         if normal == written {
             return Ok(Cow::Borrowed(path));
+        }
+        if semantics == Semantics::Strict && self.respell(&normal)? != normal {
+            return Err(PathError::Unstable);
         }
         normal.push_str(query);
         Ok(Cow::Owned(normal))
@@ -283,7 +293,11 @@ mod tests {
                 (PathNormalization::MergeSlashes, merged),
                 (PathNormalization::DecodeAndMergeSlashes, decoded),
             ] {
-                assert_eq!(mode.normalize(path).as_deref(), Ok(expected), "{mode:?} {path}");
+                assert_eq!(
+                    mode.normalize(path, Semantics::Istio).as_deref(),
+                    Ok(expected),
+                    "{mode:?} {path}"
+                );
             }
         }
     }
@@ -294,9 +308,15 @@ mod tests {
             use PathNormalization::*;
             let path = format!("/{rest}");
             for mode in [Base, MergeSlashes, DecodeAndMergeSlashes] {
-                prop_assert_eq!(mode.normalize(&path).map(Cow::into_owned), mode.respell(&path));
-                if let Ok(normal) = mode.normalize(&path) {
-                    prop_assert!(normal.starts_with('/'), "{}", normal);
+                let once = mode.normalize(&path, Semantics::Istio).map(Cow::into_owned);
+                prop_assert_eq!(&once, &mode.respell(&path));
+                let Ok(once) = once else { continue };
+                prop_assert!(once.starts_with('/'), "{}", once);
+                // Strictly it is the same, or refused because it would go on changing.
+                let again = mode.respell(&once);
+                match mode.normalize(&path, Semantics::Strict) {
+                    Ok(strict) => prop_assert!(strict == once && again == Ok(once), "{}", strict),
+                    Err(error) => prop_assert!(error == PathError::Unstable && again != Ok(once), "{}", error),
                 }
             }
         }
@@ -305,15 +325,32 @@ mod tests {
     #[test]
     fn what_cannot_be_normalised_is_refused() {
         use PathNormalization::*;
-        for mode in [None, Base, MergeSlashes, DecodeAndMergeSlashes] {
-            assert_eq!(mode.normalize("/a#b"), Err(PathError::Fragment));
-            assert_eq!(mode.normalize("*").as_deref(), Ok("*"));
+        for semantics in [Semantics::Istio, Semantics::Strict] {
+            let normalize = |mode: PathNormalization, path| mode.normalize(path, semantics);
+            for mode in [None, Base, MergeSlashes, DecodeAndMergeSlashes] {
+                assert_eq!(normalize(mode, "/a#b"), Err(PathError::Fragment));
+                assert_eq!(normalize(mode, "*").as_deref(), Ok("*"));
+            }
+            for mode in [Base, MergeSlashes, DecodeAndMergeSlashes] {
+                assert_eq!(normalize(mode, "/a%00b"), Err(PathError::Zero));
+                assert_eq!(normalize(mode, "\\a"), Err(PathError::NotAbsolute));
+                assert_eq!(normalize(mode, ""), Err(PathError::NotAbsolute));
+            }
+            assert_eq!(normalize(Base, "/\u{e9}\u{7f}").as_deref(), Ok("/%C3%A9%7F"));
         }
-        for mode in [Base, MergeSlashes, DecodeAndMergeSlashes] {
-            assert_eq!(mode.normalize("/a%00b"), Err(PathError::Zero));
-            assert_eq!(mode.normalize("\\a"), Err(PathError::NotAbsolute));
-            assert_eq!(mode.normalize(""), Err(PathError::NotAbsolute));
+    }
+
+    // Envoy passes them on, and whoever normalises them again is led elsewhere.
+    #[test]
+    fn strictly_a_path_that_goes_on_changing_is_refused() {
+        for path in
+            ["/items/%2e%2e;/admin", "/items/.%2e;/admin", "/items/%2e.;x/admin?q", "/items\\..;/admin"]
+        {
+            let strict = PathNormalization::Base.normalize(path, Semantics::Strict);
+            assert_eq!(strict, Err(PathError::Unstable), "{path}");
         }
-        assert_eq!(Base.normalize("/\u{e9}\u{7f}").as_deref(), Ok("/%C3%A9%7F"));
+        // Written plainly, it is resolved at once.
+        let plain = PathNormalization::Base.normalize("/items/..;/admin", Semantics::Strict);
+        assert_eq!(plain.as_deref(), Ok("/admin"));
     }
 }

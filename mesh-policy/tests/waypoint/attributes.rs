@@ -22,6 +22,14 @@ fn hosts_are_compared_without_case_and_with_their_port() {
         ("*", "cart", true),
         ("*", "", true),
         ("example.com", "example.com.", false),
+        ("example.com.", "example.com.", true),
+        ("example.com.", "example.com", false),
+        ("example.com*", "example.com.", true),
+        ("*.example.com", "a.example.com.", false),
+        ("*.example.com", "a.example.com:80", false),
+        ("example.com:80", "EXAMPLE.com:80", true),
+        ("[2001:db8::1]:80", "[2001:DB8::1]:80", true),
+        ("example.com", " example.com", false),
     ] {
         let call = Call { authority: Some(host.to_owned()), ..get("/") };
         assert_eq!(matches_by_both(&to(vec![hosts(&[value])]), &call), expected, "{value} {host}");
@@ -37,6 +45,21 @@ fn methods_are_compared_with_case() {
         [("GET", true), ("get", false), ("G*", true), ("*T", true), ("*", true), ("POST", false)]
     {
         assert_eq!(matches_by_both(&to(vec![methods(&[value])]), &get("/")), expected, "{value}");
+    }
+    for (value, method, expected) in [
+        ("GET", "get", false),
+        ("get", "get", true),
+        ("PURGE", "PURGE", true),
+        ("PURGE", "purge", false),
+        ("P*", "PROPFIND", true),
+        ("M-SEARCH", "M-SEARCH", true),
+        ("*", "X-CUSTOM", true),
+        ("*", "", true),
+        ("GET", "", false),
+        ("GET", " GET", false),
+    ] {
+        let call = Call { method: method.to_owned(), ..get("/") };
+        assert_eq!(matches_by_both(&to(vec![methods(&[value])]), &call), expected, "{value} {method}");
     }
 }
 

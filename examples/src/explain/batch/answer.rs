@@ -94,18 +94,45 @@ fn at_node(world: &World, used: &Used, line: &Line) -> Result<Value, Fault> {
     };
     let decision = used.compiled.node.evaluate_connection(&facts);
     let dry_run: Vec<_> = decision.dry_run_denials().map(|name| shown(name, used)).collect();
-    let mut answer = answer(Point::Node, used, decision.reason(), dry_run, Vec::new());
-    if line.explain {
-        add_proof(&mut answer, &used.compiled.node.explain(&facts));
-    }
-    Ok(answer)
+    let answer = answer(Point::Node, used, decision.reason(), dry_run, Vec::new());
+    Ok(with_proof(answer, line.explain.then(|| proof(&used.compiled.node.explain(&facts), used))))
 }
 
-fn add_proof(answer: &mut Value, explanation: &impl Serialize) {
-    let proof = serde_json::to_value(explanation).unwrap_or_default();
-    answer.as_object_mut().into_iter().for_each(|fields| {
-        fields.insert("proof".into(), proof.clone());
-    });
+fn proof(explanation: &impl Serialize, used: &Used) -> Value {
+    let mut proof = serde_json::to_value(explanation).unwrap_or_default();
+    if used.all_apply {
+        show_as_written(&mut proof, &used.settings.mesh.root_namespace);
+    }
+    proof
+}
+
+fn with_proof(mut answer: Value, proof: Option<Value>) -> Value {
+    if let (Some(fields), Some(proof)) = (answer.as_object_mut(), proof) {
+        fields.insert("proof".into(), proof);
+    }
+    answer
+}
+
+/// Gives the policies of a proof their written names again, as [`shown`] does to one.
+fn show_as_written(proof: &mut Value, root_namespace: &str) {
+    match proof {
+        Value::Object(fields) => {
+            for (field, value) in fields {
+                let written = match value {
+                    Value::String(name) if field == "policy" => {
+                        name.strip_prefix(root_namespace).and_then(|rest| rest.strip_prefix('/'))
+                    }
+                    _ => None,
+                };
+                match written.filter(|written| written.contains('/')).map(str::to_owned) {
+                    Some(written) => *value = written.into(),
+                    None => show_as_written(value, root_namespace),
+                }
+            }
+        }
+        Value::Array(parts) => parts.iter_mut().for_each(|part| show_as_written(part, root_namespace)),
+        _ => {}
+    }
 }
 
 fn at_waypoint(world: &World, used: &Used, line: &Line, http: bool) -> Result<Value, Fault> {
@@ -144,14 +171,18 @@ fn at_waypoint(world: &World, used: &Used, line: &Line, http: bool) -> Result<Va
         metadata: &metadata,
     };
     let point = if http { Point::WaypointHttp } else { Point::WaypointTcp };
-    let decided = if http {
-        let path = match used.settings.normalization.normalize(request.path.unwrap_or("/")) {
+    let (answer, proof) = if http {
+        let path = request.path.unwrap_or("/");
+        let path = match used.settings.normalization.normalize(path, used.semantics) {
             Ok(path) => path,
             Err(error) => {
-                let reason = format!("{error}, refused before any policy");
-                return Ok(
-                    json!({ "verdict": "deny", "status": 400, "reason": reason, "point": point.name() }),
-                );
+                return Ok(json!({
+                    "verdict": "deny",
+                    "status": 400,
+                    "reason": format!("{error}, refused before any policy"),
+                    "point": point.name(),
+                    "semantics": used.semantics.to_string(),
+                }));
             }
         };
         let facts = RequestFacts {
@@ -162,27 +193,17 @@ fn at_waypoint(world: &World, used: &Used, line: &Line, http: bool) -> Result<Va
             headers,
             claims: request.claims,
         };
-        let mut answer =
-            asked(line, used.compiled.requests.evaluate_request(&facts), used)?.into_answer(point, used);
-        if line.explain {
-            add_proof(
-                &mut answer,
-                &used.compiled.requests.explain(&facts, |question| said_or_failed(line, question)),
-            );
-        }
-        answer
+        let requests = &used.compiled.requests;
+        let answer = asked(line, requests.evaluate_request(&facts), used)?.into_answer(point, used);
+        let explain = || requests.explain(&facts, |question| said_or_failed(line, question));
+        (answer, line.explain.then(|| proof(&explain(), used)))
     } else {
-        let mut answer =
-            asked(line, used.compiled.streams.evaluate_stream(&stream), used)?.into_answer(point, used);
-        if line.explain {
-            add_proof(
-                &mut answer,
-                &used.compiled.streams.explain(&stream, |question| said_or_failed(line, question)),
-            );
-        }
-        answer
+        let streams = &used.compiled.streams;
+        let answer = asked(line, streams.evaluate_stream(&stream), used)?.into_answer(point, used);
+        let explain = || streams.explain(&stream, |question| said_or_failed(line, question));
+        (answer, line.explain.then(|| proof(&explain(), used)))
     };
-    Ok(decided)
+    Ok(with_proof(answer, proof))
 }
 
 /// A decision with what providers said.

@@ -8,7 +8,7 @@ use std::{
 use base64::{Engine, engine::general_purpose::STANDARD};
 use examples::lab::Host;
 use mesh_policy::{
-    Verdict,
+    Semantics, Verdict,
     object::AuthorizationPolicy,
     waypoint::{
         Claims, ForwardedFor, Headers, Mesh, PathNormalization, RequestFacts, RequestPolicySet, StreamFacts,
@@ -263,7 +263,9 @@ pub(super) fn compare(client: &Host, server: &Host, sets: &[Vec<AuthorizationPol
 }
 
 fn decide(set: &RequestPolicySet, request: &Request, client: &Host, destination: SocketAddr) -> Verdict {
-    let Ok(path) = PathNormalization::Base.normalize(request.path) else { return Verdict::Deny };
+    let Ok(path) = PathNormalization::Base.normalize(request.path, Semantics::Istio) else {
+        return Verdict::Deny;
+    };
     let lines: Vec<_> = request.headers.iter().map(|(name, value)| (*name, value.as_bytes())).collect();
     let told = request.headers.iter().filter(|(name, _)| *name == "x-forwarded-for").map(|(_, value)| *value);
     let hops = ForwardedFor { trusted_hops: 1, use_remote_address: true };

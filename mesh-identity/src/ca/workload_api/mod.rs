@@ -40,15 +40,15 @@ use crate::{
 /// workload, or a program without a proxy. A node's proxy uses [`DelegatedIdentity`].
 ///
 /// When the agent is gone, everything stays as it was until certificates expire, and the agent is looked for
-/// with increasing pauses of up to 15 s. Whoever waits for the first identity learns within 15 s that none comes. Revocation lists that come with certificates are for who
-/// [asks for them](WorkloadApiDriver::revocation).
+/// with increasing pauses of up to 15 s. Whoever waits for the first identity learns within 15 s that none comes.
+/// Revocation lists that come with certificates are for who [asks for them](WorkloadApiDriver::revocation).
 ///
 /// ```no_run
-/// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+/// # use rustls::crypto::CryptoProvider;
+/// # async fn example(provider: std::sync::Arc<CryptoProvider>) -> Result<(), Box<dyn std::error::Error>> {
 /// use std::sync::Arc;
 /// use mesh_identity::{CertSelector, ClientConfigBuilder, ExpectedPeer, WorkloadApi};
 ///
-/// # let provider: Arc<rustls::crypto::CryptoProvider> = unimplemented!();
 /// let (identities, driver) = WorkloadApi::new("unix:///run/spire/agent.sock".parse()?, Arc::clone(&provider));
 /// tokio::spawn(driver.run());
 ///

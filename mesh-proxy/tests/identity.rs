@@ -6,10 +6,10 @@ mod support;
 
 use std::{num::NonZeroUsize, sync::Arc, time::Duration};
 
-use hbone::Tunnel;
+use hbone::{Tunnel, client};
 use mesh_identity::{
-    CertSelector, ExpectedPeer, IdentitySource, IdentityStore, Revocation, RevocationPolicy,
-    ServerConfigBuilder, SpiffeId, TlsSettings,
+    CertSelector, ClientConfigBuilder, ExpectedPeer, IdentitySource, IdentityStore, Revocation,
+    RevocationPolicy, ServerConfigBuilder, SpiffeId, TlsSettings,
     testing::{Authority, provider},
 };
 use mesh_proxy::{
@@ -24,7 +24,7 @@ use tokio::{
     task::JoinHandle,
     time::timeout,
 };
-use tokio_rustls::TlsAcceptor;
+use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 /// A pool and nothing beside it.
 fn one_worker() -> (Settings, TlsSettings) {
@@ -95,6 +95,41 @@ async fn after_the_servers_renewal_connections_take_no_tunnels_and_open_ones_liv
     echoes(&mut open, &mut served).await;
     drop((open, served));
     left(&mesh, 1).await;
+}
+
+/// A client that the mesh knows, without a proxy, and what drives its connection.
+async fn bare_client(mesh: &Mesh) -> (client::SendConnect, JoinHandle<Result<(), hbone::ConnectionError>>) {
+    let config = ClientConfigBuilder::new(provider())
+        .identity(mesh.client.identities.clone(), CertSelector::fixed(CLIENT_ID.parse().unwrap()))
+        .expect_peer(ExpectedPeer::exact([SERVER_ID.parse().unwrap()]))
+        .build()
+        .unwrap();
+    let stream = TcpStream::connect(mesh.server.listening.inbound_hbone.unwrap()).await.unwrap();
+    let stream = TlsConnector::from(config).connect(mesh_identity::server_name(), stream).await.unwrap();
+    let (send, connection) = client::handshake(stream).await.unwrap();
+    (send, tokio::spawn(connection))
+}
+
+// hbone#62, hbone#91: a request on its way to it would learn that it was not heard, and be made again.
+#[tokio::test]
+async fn a_connection_without_tunnels_ends_with_a_goodbye_when_a_drain_begins() {
+    let mesh = Mesh::start_with(|settings| settings.drain_deadline(PATIENCE * 2));
+    let (send, connection) = bare_client(&mesh).await;
+    let request = || hbone::ConnectRequest::new("192.0.2.7:80".parse::<hbone::Destination>().unwrap());
+    // Refused, since it is no address of the server's; so its proxy serves the connection by now.
+    assert!(send.connect(request()).await.unwrap_err().status().is_some());
+    mesh.server.drain.drain();
+    timeout(PATIENCE, connection).await.unwrap().unwrap().unwrap();
+    assert!(send.connect(request()).await.unwrap_err().is_retryable());
+    timeout(PATIENCE, mesh.server.running).await.unwrap().unwrap().unwrap();
+}
+
+// hbone#12
+#[tokio::test]
+async fn a_connection_that_is_never_used_ends_with_a_goodbye() {
+    let mesh = Mesh::start_with(|settings| settings.first_connect_timeout(Duration::from_millis(50)));
+    let (_send, connection) = bare_client(&mesh).await;
+    timeout(PATIENCE, connection).await.unwrap().unwrap().unwrap();
 }
 
 // identity#67, identity#68

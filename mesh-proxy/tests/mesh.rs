@@ -356,16 +356,6 @@ async fn a_proxy_whose_watch_over_open_connections_panics_ends() {
     assert!(drain.is_draining());
 }
 
-/// hbone#62: a request on its way learns that it was not heard.
-#[tokio::test]
-async fn a_drain_says_goodbye_on_connections_without_tunnels() {
-    let mesh = Mesh::start_with(|settings| settings.drain_deadline(PATIENCE * 2));
-    let application = application().await;
-    drop(mesh.open(&application).await);
-    mesh.server.drain.drain();
-    timeout(PATIENCE, mesh.server.running).await.unwrap().unwrap().unwrap();
-}
-
 #[tokio::test]
 async fn a_silent_peer_does_not_delay_the_drain() {
     let mesh = Mesh::start_with(|settings| settings.drain_deadline(PATIENCE * 2));

@@ -35,6 +35,20 @@ fn serve_some(connection: server::Connection<tokio::io::DuplexStream>) {
     });
 }
 
+/// A client's connection to a server with small budgets for tunnels: both ends of one that is not being read, and echoes
+/// for whatever else is opened.
+async fn with_an_unread_tunnel() -> (client::SendConnect, server::Handle, Tunnel, Tunnel) {
+    let server = server::Builder::new().stream_budget(100_000);
+    let (send, mut connection) = pair_with(client::Builder::new(), server).await;
+    let handle = connection.handle();
+    let (stalled, unread) = tokio::join!(send.connect(request()), async {
+        let unread = connection.accept().await.unwrap().unwrap().accept().unwrap();
+        serve(connection, echo);
+        unread
+    });
+    (send, handle, stalled.unwrap(), unread)
+}
+
 async fn fill(tunnel: &mut Tunnel) {
     let chunk = vec![0; 64 << 10];
     while let Ok(written) = timeout(Duration::from_secs(1), tunnel.write(&chunk)).await {
@@ -46,15 +60,7 @@ async fn fill(tunnel: &mut Tunnel) {
 
 #[tokio::test(start_paused = true)]
 async fn tunnel_over_its_budget_is_reset_alone() {
-    let server = server::Builder::new().stream_budget(100_000);
-    let (send, mut connection) = pair_with(client::Builder::new(), server).await;
-    let handle = connection.handle();
-    let (stalled, unread) = tokio::join!(send.connect(request()), async {
-        let unread = connection.accept().await.unwrap().unwrap().accept().unwrap();
-        serve(connection, echo);
-        unread
-    });
-    let mut stalled = stalled.unwrap();
+    let (send, handle, mut stalled, unread) = with_an_unread_tunnel().await;
     let mut neighbour = send.connect(request()).await.unwrap();
     let error = stalled.write_all(&vec![0; 1 << 20]).await.unwrap_err();
     let cause = error.get_ref().unwrap().downcast_ref().unwrap();
@@ -74,18 +80,11 @@ async fn tunnel_over_its_budget_is_reset_alone() {
 // What h2 still has of such a tunnel nobody would take.
 #[tokio::test(start_paused = true)]
 async fn tunnel_over_its_budget_is_reset_also_when_this_side_has_finished() {
-    let server = server::Builder::new().stream_budget(100_000);
-    let (send, mut connection) = pair_with(client::Builder::new(), server).await;
-    let handle = connection.handle();
-    let (stalled, unread) = tokio::join!(send.connect(request()), async {
-        let unread = connection.accept().await.unwrap().unwrap().accept().unwrap();
-        serve(connection, echo);
-        unread
-    });
+    let (send, handle, mut stalled, unread) = with_an_unread_tunnel().await;
     let (mut recv, mut half) = unread.into_split();
     half.finish().unwrap();
     drop(half);
-    let (mut stalled, data) = (stalled.unwrap(), vec![0; 1 << 20]);
+    let data = vec![0; 1 << 20];
     let sent = timeout(Duration::from_secs(60), stalled.write_all(&data)).await;
     assert!(sent.expect("it is told").unwrap_err().kind() == ErrorKind::ConnectionReset);
     assert_eq!(handle.held_bytes(), 0);

@@ -33,7 +33,7 @@ fn example() -> Authority {
     Authority::new("example.org")
 }
 
-// identity#8, identity#9, identity#10
+// identity#8, identity#9, identity#10, policy#105
 #[test]
 fn a_leaf_that_is_no_svid_names_the_broken_rule() {
     let ca = example();

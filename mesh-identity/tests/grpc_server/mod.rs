@@ -22,7 +22,7 @@ use hyper_util::{
 use rustls::ServerConfig;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
-    net::{TcpListener, UnixListener},
+    net::{TcpListener, TcpStream, UnixListener, UnixStream},
     task::JoinSet,
 };
 use tokio_rustls::TlsAcceptor;
@@ -53,6 +53,29 @@ impl<T> Grpc for T where
 {
 }
 
+/// What connections come from.
+trait Listener: Send + Sync + 'static {
+    type Stream: Send;
+
+    fn next(&self) -> impl Future<Output = Self::Stream> + Send;
+}
+
+impl Listener for TcpListener {
+    type Stream = TcpStream;
+
+    async fn next(&self) -> TcpStream {
+        self.accept().await.unwrap().0
+    }
+}
+
+impl Listener for UnixListener {
+    type Stream = UnixStream;
+
+    async fn next(&self) -> UnixStream {
+        self.accept().await.unwrap().0
+    }
+}
+
 /// A server. Dropping it ends it with all its connections.
 pub(crate) struct Server {
     tasks: JoinSet<()>,
@@ -64,57 +87,46 @@ impl Server {
     /// Serves over TLS on a free port.
     pub(crate) async fn tls(service: impl Grpc, config: Arc<ServerConfig>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        let accepted = Arc::new(AtomicUsize::new(0));
-        let count = Arc::clone(&accepted);
-        let mut tasks = JoinSet::new();
-        tasks.spawn(async move {
-            let mut connections = JoinSet::new();
-            loop {
-                let (stream, _) = listener.accept().await.unwrap();
-                count.fetch_add(1, Ordering::SeqCst);
-                let (acceptor, service) = (TlsAcceptor::from(Arc::clone(&config)), service.clone());
-                connections.spawn(async move {
-                    if let Ok(stream) = acceptor.accept(stream).await {
-                        serve(stream, service).await;
-                    }
-                });
+        let address = listener.local_addr().ok();
+        let acceptor = TlsAcceptor::from(config);
+        let server = Self::accepting(listener, move |stream| {
+            let (accepting, service) = (acceptor.accept(stream), service.clone());
+            async move {
+                if let Ok(stream) = accepting.await {
+                    serve(stream, service).await;
+                }
             }
         });
-        Self { tasks, address: Some(address), accepted }
+        Self { address, ..server }
     }
 
     /// Serves in plain text on a free port.
     pub(crate) async fn tcp(service: impl Grpc) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        let accepted = Arc::new(AtomicUsize::new(0));
-        let count = Arc::clone(&accepted);
-        let mut tasks = JoinSet::new();
-        tasks.spawn(async move {
-            let mut connections = JoinSet::new();
-            loop {
-                let (stream, _) = listener.accept().await.unwrap();
-                count.fetch_add(1, Ordering::SeqCst);
-                connections.spawn(serve(stream, service.clone()));
-            }
-        });
-        Self { tasks, address: Some(address), accepted }
+        let address = listener.local_addr().ok();
+        Self { address, ..Self::accepting(listener, move |stream| serve(stream, service.clone())) }
     }
 
     /// Serves in plain text on a Unix socket.
     pub(crate) fn unix(service: impl Grpc, path: &Path) -> Self {
         let _ = fs::remove_file(path);
         let listener = UnixListener::bind(path).unwrap();
+        Self::accepting(listener, move |stream| serve(stream, service.clone()))
+    }
+
+    fn accepting<L: Listener, F>(listener: L, serve: impl Fn(L::Stream) -> F + Send + 'static) -> Self
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
         let accepted = Arc::new(AtomicUsize::new(0));
         let count = Arc::clone(&accepted);
         let mut tasks = JoinSet::new();
         tasks.spawn(async move {
             let mut connections = JoinSet::new();
             loop {
-                let (stream, _) = listener.accept().await.unwrap();
+                let stream = listener.next().await;
                 count.fetch_add(1, Ordering::SeqCst);
-                connections.spawn(serve(stream, service.clone()));
+                connections.spawn(serve(stream));
             }
         });
         Self { tasks, address: None, accepted }

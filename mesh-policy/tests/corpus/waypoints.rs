@@ -5,9 +5,7 @@
 use mesh_policy::{
     Semantics,
     object::AuthorizationPolicy,
-    waypoint::{
-        Answer, EnforcementPoint, Mesh, Requests, Step, Streams, WaypointDecision, WaypointPolicySet,
-    },
+    waypoint::{EnforcementPoint, Mesh, Requests, Streams, WaypointPolicySet},
 };
 use proptest::{
     strategy::{Strategy, ValueTree},
@@ -15,7 +13,7 @@ use proptest::{
 };
 
 use super::{
-    generate,
+    generate::{self, answer, resolve},
     naive::{Outcome, Point},
 };
 
@@ -67,22 +65,4 @@ fn build<P: EnforcementPoint>(
     let accepted: Vec<_> = objects.iter().filter(accepts).cloned().collect();
     assert_eq!(closed.len(), objects.len());
     (empty.replaced(&accepted).expect("what was accepted"), accepted)
-}
-
-/// Providers always say the same.
-fn answer(provider: &str) -> Answer {
-    match provider {
-        "http" => Answer::Deny,
-        "open" => Answer::Failed,
-        _ => Answer::Allow,
-    }
-}
-
-fn resolve(mut step: Step<'_>) -> WaypointDecision<'_> {
-    loop {
-        match step {
-            Step::Ask(question) => step = question.answer(answer(question.provider())),
-            Step::Decided(decision) => return decision,
-        }
-    }
 }

@@ -14,6 +14,7 @@ use std::collections::BTreeSet;
 use call::Call;
 #[cfg(feature = "crd")]
 use call::Place;
+use generate::{answer, resolve};
 #[cfg(feature = "crd")]
 use mesh_policy::{
     ConnectionFacts, PolicySet,
@@ -23,7 +24,7 @@ use mesh_policy::{
 use mesh_policy::{
     PolicyName, Semantics,
     object::AuthorizationPolicy,
-    waypoint::{Answer, EnforcementPoint, Mesh, RequestPolicySet, Step, WaypointDecision, WaypointPolicySet},
+    waypoint::{EnforcementPoint, Mesh, RequestPolicySet, Step, WaypointPolicySet},
 };
 use naive::{Outcome, Point};
 use proptest::{collection::vec, prelude::*};
@@ -177,22 +178,4 @@ fn check(
     let found: Vec<_> = decision.audits().map(|(name, rule)| (name.clone(), rule)).collect();
     prop_assert_eq!(found, audits);
     Ok(())
-}
-
-/// Providers always say the same.
-fn answer(provider: &str) -> Answer {
-    match provider {
-        "http" => Answer::Deny,
-        "open" => Answer::Failed,
-        _ => Answer::Allow,
-    }
-}
-
-fn resolve(mut step: Step<'_>) -> WaypointDecision<'_> {
-    loop {
-        match step {
-            Step::Ask(question) => step = question.answer(answer(question.provider())),
-            Step::Decided(decision) => return decision,
-        }
-    }
 }

@@ -215,11 +215,23 @@ async fn a_connection_ends_at_its_age_and_nobody_failed() {
     let aged = (settings().max_connection_age(Some(Duration::ZERO)), TlsSettings::default());
     let mesh = Mesh::start_each((settings(), TlsSettings::default()), aged);
     let application = application().await;
-    let (mut client, _server) = mesh.open(&application).await;
+    let asked = async {
+        loop {
+            let (stream, reply) = mesh.connect(CLIENT, application.local_addr().unwrap()).await;
+            // A connection of this age may have ended before it carried anything.
+            if reply == 0 {
+                break stream;
+            }
+        }
+    };
+    let mut client = timeout(PATIENCE, asked).await.unwrap();
     assert!(timeout(PATIENCE, client.read(&mut [0; 1])).await.unwrap().is_err());
-    let (flag, error) = mesh.server.seen.closed().await;
     let text = "connection closed: as old as connections may be";
-    assert_eq!((flag, error.as_deref()), (ResponseFlag::None, Some(text)));
+    let ended = mesh.server.seen.until(|seen| match seen {
+        Seen::Closed { flag, error: Some(error), .. } if error == text => Some(*flag),
+        _ => None,
+    });
+    assert_eq!(ended.await, ResponseFlag::None);
 }
 
 // design §5

@@ -65,8 +65,8 @@ pub(super) struct Scale {
     pub(super) warm_up: Duration,
     /// What counts.
     pub(super) duration: Duration,
-    /// How long stalled readers fill every buffer before anything else happens.
-    pub(super) stall: Duration,
+    /// How long nothing must have been sent to stalled readers, so that every buffer counts as full.
+    pub(super) quiet: Duration,
     /// Connections held for the memory of an idle tunnel.
     pub(super) idle: usize,
 }
@@ -75,13 +75,13 @@ impl Scale {
     const FULL: Self = Self {
         warm_up: Duration::from_millis(200),
         duration: Duration::from_millis(800),
-        stall: Duration::from_millis(600),
+        quiet: Duration::from_millis(300),
         idle: 1000,
     };
     const QUICK: Self = Self {
         warm_up: Duration::from_millis(100),
         duration: Duration::from_millis(300),
-        stall: Duration::from_millis(400),
+        quiet: Duration::from_millis(200),
         idle: 400,
     };
 }

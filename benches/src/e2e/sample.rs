@@ -12,6 +12,9 @@ use super::{
 
 /// How long memory is left to settle.
 const REST: Duration = Duration::from_millis(300);
+/// Bound on filling every buffer on the way to readers that do not read.
+const FILLING: Duration = Duration::from_secs(30);
+const KIB: f64 = 1024.0;
 const MICROSECONDS: f64 = 1e6;
 const GIGABYTE: f64 = 1e9;
 
@@ -44,6 +47,8 @@ pub(super) enum Quantity {
     Stuck,
     /// Bytes, as bits.
     Throughput,
+    /// What was sent to a reader that never read, until no buffer in between took any more.
+    Unread,
 }
 
 impl Quantity {
@@ -63,6 +68,7 @@ impl Quantity {
             Self::ServerMemory => "server's proxy, KiB per tunnel",
             Self::Stuck => "connections without an answer",
             Self::Throughput => "Gbit/s",
+            Self::Unread => "KiB on the way to a stalled reader",
         }
     }
 }
@@ -156,9 +162,10 @@ fn ping_pong(bed: &Bed, scale: Scale, connections: usize) -> Result<Sample, Meas
     Ok(Sample { values, foreign: Some(cost.foreign) })
 }
 
-fn stalled(bed: &Bed, scale: Scale, readers: usize) -> Result<Sample, MeasureError> {
-    let readers = load::stall(bed.client(), bed.load(), readers).map_err(MeasureError::Load)?;
-    thread::sleep(if readers.is_empty() { Duration::ZERO } else { scale.stall });
+fn stalled(bed: &Bed, scale: Scale, count: usize) -> Result<Sample, MeasureError> {
+    let before = bed.load().sent();
+    let readers = load::stall(bed.client(), bed.load(), count).map_err(MeasureError::Load)?;
+    let filled = if readers.is_empty() { before } else { fill(bed, scale)? };
     let (ping_pong, cost) = observe(bed, scale, |client, server, timing| {
         load::ping_pong(client, server, BESIDE_STALLED, timing)
     })?;
@@ -167,7 +174,18 @@ fn stalled(bed: &Bed, scale: Scale, readers: usize) -> Result<Sample, MeasureErr
     let mut values = vec![(Quantity::RoundTrips, ping_pong.rate())];
     values.extend(times(&ping_pong.latencies).into_iter().flatten());
     values.push((Quantity::Stuck, ping_pong.stuck as f64));
+    if !cost.hops.is_empty() {
+        values.push((Quantity::CpuPerRoundTrip, cost.micros_per(ping_pong.latencies.count())));
+    }
+    if count > 0 {
+        values.push((Quantity::Unread, (filled - before) as f64 / count as f64 / KIB));
+    }
     Ok(Sample { values, foreign: Some(cost.foreign) })
+}
+
+/// Waits until every buffer is full: whoever measures earlier measures the filling.
+fn fill(bed: &Bed, scale: Scale) -> Result<u64, MeasureError> {
+    bed.load().fill(scale.quiet, FILLING).map_err(MeasureError::Load)
 }
 
 fn idle(bed: &Bed, scale: Scale) -> Result<Sample, MeasureError> {

@@ -48,6 +48,8 @@ struct Counters {
     open: AtomicUsize,
     /// Bytes that the sink has taken.
     received: AtomicU64,
+    /// Bytes that the source has given.
+    sent: AtomicU64,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -104,6 +106,33 @@ impl LoadServer {
         Ok(())
     }
 
+    /// Waits until the source has given nothing for as long as `quiet`: nobody reads, and everything between is full.
+    /// Returns what it has given since the start.
+    ///
+    /// # Errors
+    ///
+    /// [`io::ErrorKind::TimedOut`] if it still gives something after `patience`.
+    pub fn fill(&self, quiet: Duration, patience: Duration) -> io::Result<u64> {
+        let start = Instant::now();
+        let (mut sent, mut since) = (self.sent(), start);
+        while since.elapsed() < quiet {
+            if start.elapsed() > patience {
+                return Err(io::ErrorKind::TimedOut.into());
+            }
+            thread::sleep(SETTLE_INTERVAL);
+            let now = self.sent();
+            if now != sent {
+                (sent, since) = (now, Instant::now());
+            }
+        }
+        Ok(sent)
+    }
+
+    /// Bytes that the source has given since the start.
+    pub fn sent(&self) -> u64 {
+        self.counters.sent.load(Ordering::Relaxed)
+    }
+
     pub(super) fn echo(&self) -> SocketAddr {
         (self.address, self.ports.echo).into()
     }
@@ -143,7 +172,7 @@ async fn accept_all(listener: TcpListener, service: Service, counters: Arc<Count
             let _ = match service {
                 Service::Echo => echo(stream).await,
                 Service::Sink => sink(stream, &counters.received).await,
-                Service::Source => source(stream).await,
+                Service::Source => source(stream, &counters.sent).await,
             };
             counters.open.fetch_sub(1, Ordering::Relaxed);
         });
@@ -171,9 +200,10 @@ async fn sink(mut stream: TcpStream, received: &AtomicU64) -> io::Result<()> {
     }
 }
 
-async fn source(mut stream: TcpStream) -> io::Result<()> {
+async fn source(mut stream: TcpStream, sent: &AtomicU64) -> io::Result<()> {
     let buffer = vec![7; BUFFER];
     loop {
-        stream.write_all(&buffer).await?;
+        let count = stream.write(&buffer).await?;
+        sent.fetch_add(count as u64, Ordering::Relaxed);
     }
 }

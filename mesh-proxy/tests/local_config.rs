@@ -363,6 +363,11 @@ async fn bad_file_is_reported_once_and_recovered_from() {
     assert_eq!(next_count(&mut file).await.unwrap(), 1);
 }
 
+/// Whether one look brings no news: the one a quarter of a second after those that brought the last.
+async fn is_unsettled(file: &mut LocalConfigFile) -> bool {
+    tokio::time::timeout(Duration::from_millis(375), file.next()).await.is_err()
+}
+
 #[tokio::test(start_paused = true)]
 async fn half_written_and_emptied_files_do_not_take_effect() {
     let directory = Directory::new("half-written");
@@ -371,10 +376,62 @@ async fn half_written_and_emptied_files_do_not_take_effect() {
     assert_eq!(next_count(&mut file).await.unwrap(), 2);
     // In place, as by a shell's redirection: first a part that reads well, then all of it.
     fs::write(&path, with_workloads(1)).unwrap();
-    let first_look = tokio::time::timeout(Duration::from_millis(250), file.next()).await;
-    assert!(first_look.is_err(), "{first_look:?}");
+    assert!(is_unsettled(&mut file).await);
     fs::write(&path, with_workloads(3)).unwrap();
     assert_eq!(next_count(&mut file).await.unwrap(), 3);
     fs::write(&path, "").unwrap();
     assert!(matches!(next_count(&mut file).await, Err(LocalConfigError::Empty)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_file_that_is_half_written_at_the_start_does_not_take_effect() {
+    let directory = Directory::new("half-started");
+    let path = directory.write("mesh.yaml", &with_workloads(1));
+    let mut file = LocalConfigFile::new(&path);
+    let first_look = tokio::time::timeout(Duration::from_millis(125), file.next()).await;
+    assert!(first_look.is_err(), "{first_look:?}");
+    fs::write(&path, with_workloads(2)).unwrap();
+    assert_eq!(next_count(&mut file).await.unwrap(), 2);
+}
+
+/// As editors, `git checkout` and `install` do it: a new file under the name, written there.
+#[tokio::test(start_paused = true)]
+async fn a_new_file_that_is_half_written_does_not_take_effect() {
+    let directory = Directory::new("new-half");
+    let path = directory.write("mesh.yaml", &with_workloads(2));
+    let mut file = LocalConfigFile::new(&path);
+    assert_eq!(next_count(&mut file).await.unwrap(), 2);
+    // Made before the old one goes, so that it is another file for sure.
+    fs::rename(directory.write("next.yaml", &with_workloads(1)), &path).unwrap();
+    assert!(is_unsettled(&mut file).await);
+    fs::write(&path, with_workloads(3)).unwrap();
+    assert_eq!(next_count(&mut file).await.unwrap(), 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_file_that_was_gone_comes_back_whole_or_not_at_all() {
+    let directory = Directory::new("gone");
+    let path = directory.write("mesh.yaml", &with_workloads(2));
+    let mut file = LocalConfigFile::new(&path);
+    assert_eq!(next_count(&mut file).await.unwrap(), 2);
+    for (part, whole) in [(with_workloads(1), with_workloads(3)), (String::new(), with_workloads(4))] {
+        fs::remove_file(&path).unwrap();
+        assert!(matches!(next_count(&mut file).await, Err(LocalConfigError::Read { .. })));
+        fs::write(&path, part).unwrap();
+        assert!(is_unsettled(&mut file).await);
+        fs::write(&path, &whole).unwrap();
+        assert_eq!(next_count(&mut file).await.unwrap(), whole.matches("name:").count());
+    }
+    // Nor does an empty file that stays: it clears nothing.
+    fs::remove_file(&path).unwrap();
+    assert!(matches!(next_count(&mut file).await, Err(LocalConfigError::Read { .. })));
+    fs::write(&path, " \n").unwrap();
+    assert!(matches!(next_count(&mut file).await, Err(LocalConfigError::Empty)));
+    // What is in force all the while is no news.
+    fs::write(&path, with_workloads(4)).unwrap();
+    assert_eq!(next_count(&mut file).await.unwrap(), 4);
+    fs::remove_file(&path).unwrap();
+    assert!(matches!(next_count(&mut file).await, Err(LocalConfigError::Read { .. })));
+    fs::write(&path, with_workloads(4)).unwrap();
+    assert!(is_quiet(&mut file).await);
 }

@@ -19,6 +19,9 @@ use super::{LocalConfig, LocalConfigError};
 /// over it, and the swap of a symbolic link in a parent directory by which Kubernetes updates mounted
 /// volumes. Change notification misses the latter unless each directory on the way is watched, and does not
 /// exist on some network file systems.
+///
+/// Content counts once two looks in a row have found it, however it came there. A file is written piece by piece, under
+/// its own name or a new one, and a piece may read well and lack the policies that protect the rest.
 #[derive(Debug)]
 pub struct LocalConfigFile {
     path: Arc<Path>,
@@ -29,17 +32,17 @@ pub struct LocalConfigFile {
 impl LocalConfigFile {
     /// Names the file to read; nothing is read yet.
     pub fn new(path: impl Into<PathBuf>) -> Self {
-        Self { path: Arc::from(path.into()), looks: None, seen: Seen::Nothing }
+        Self { path: Arc::from(path.into()), looks: None, seen: Seen::default() }
     }
 
-    /// Waits for content not returned before, and reads it. The first call returns at once.
+    /// Waits for content not returned before, and reads it. The first call takes two looks, a quarter of a second.
     ///
     /// Reading and parsing take place on a thread for blocking work.
     ///
     /// # Errors
     ///
-    /// If the file cannot be read or its content is not a valid configuration: once per content, so that one
-    /// mistake makes one message. The next call waits for the next change.
+    /// If the file cannot be read, its content is not a valid configuration, or it is empty and was not always: once
+    /// per content, so that one mistake makes one message. The next call waits for the next change.
     ///
     /// # Cancel safety
     ///
@@ -51,8 +54,9 @@ impl LocalConfigFile {
             let look = tokio::task::spawn_blocking(move || look(&path, seen)).await;
             // The task is never aborted, and a bug in it must not end the source: as with an unreadable file.
             let (seen, news) = look.unwrap_or_else(|error| {
-                let failure = io::Error::other(error);
-                (Seen::Unreadable(failure.kind()), Some(Err(read_error(&self.path, failure))))
+                let mut seen = self.seen.clone();
+                let news = seen.unreadable(&self.path, io::Error::other(error));
+                (seen, news)
             });
             self.seen = seen;
             if let Some(news) = news {
@@ -68,55 +72,72 @@ fn looks() -> Interval {
     looks
 }
 
+/// What the looks so far have found.
+#[derive(Clone, Debug, Default)]
+struct Seen {
+    last: Last,
+    /// Of the content returned last, also while the file cannot be read.
+    returned: Option<u64>,
+    /// Whether any content returned was more than blanks.
+    had_content: bool,
+}
+
 /// What the last look found.
-#[derive(Clone, Debug)]
-enum Seen {
-    Content {
-        fingerprint: Fingerprint,
-        /// Of the content returned last.
-        hash: u64,
-        /// Of content that may still be being written.
-        unsettled: Option<u64>,
-    },
+#[derive(Clone, Debug, Default)]
+enum Last {
+    #[default]
     Nothing,
+    /// Content that two looks agreed on.
+    Settled(Fingerprint),
     Unreadable(io::ErrorKind),
+    /// Content that may still be being written.
+    Unsettled(u64),
 }
 
 type News = Option<Result<LocalConfig, LocalConfigError>>;
 
 /// Reads the file if it may have changed since the last look.
-fn look(path: &Path, seen: Seen) -> (Seen, News) {
+fn look(path: &Path, mut seen: Seen) -> (Seen, News) {
     let content = fs::metadata(path).map(|metadata| Fingerprint::of(&metadata)).and_then(|fingerprint| {
-        let unchanged =
-            matches!(&seen, Seen::Content { fingerprint: last, unsettled: None, .. } if !last.fresh && *last == fingerprint);
+        let unchanged = matches!(&seen.last, Last::Settled(last) if !last.fresh && *last == fingerprint);
         let text = if unchanged { None } else { Some(fs::read_to_string(path)?) };
         Ok((fingerprint, text))
     });
-    match content {
-        Ok((_, None)) => (seen, None),
-        Ok((fingerprint, Some(text))) => {
-            let mut hasher = DefaultHasher::new();
-            text.hash(&mut hasher);
-            let hash = hasher.finish();
-            let Seen::Content { fingerprint: last, hash: last_hash, unsettled } = seen else {
-                return (Seen::Content { fingerprint, hash, unsettled: None }, Some(text.parse()));
-            };
-            if hash == last_hash {
-                return (Seen::Content { fingerprint, hash, unsettled: None }, None);
-            }
-            if fingerprint.file == last.file && unsettled != Some(hash) {
-                // A file written in place passes through states that its author never meant, and half of
-                // the policies may read well: what counts is what two looks agree on.
-                return (Seen::Content { fingerprint, hash: last_hash, unsettled: Some(hash) }, None);
-            }
-            let news = if text.trim().is_empty() { Err(LocalConfigError::Empty) } else { text.parse() };
-            (Seen::Content { fingerprint, hash, unsettled: None }, Some(news))
+    let news = match content {
+        Ok((fingerprint, text)) => text.and_then(|text| seen.readable(fingerprint, &text)),
+        Err(error) => seen.unreadable(path, error),
+    };
+    (seen, news)
+}
+
+impl Seen {
+    fn readable(&mut self, fingerprint: Fingerprint, text: &str) -> News {
+        let mut hasher = DefaultHasher::new();
+        text.hash(&mut hasher);
+        let hash = hasher.finish();
+        if self.returned == Some(hash) {
+            self.last = Last::Settled(fingerprint);
+            return None;
         }
-        Err(error) => {
-            let kind = error.kind();
-            let same = matches!(seen, Seen::Unreadable(last) if last == kind);
-            (Seen::Unreadable(kind), (!same).then(|| Err(read_error(path, error))))
+        if !matches!(self.last, Last::Unsettled(last) if last == hash) {
+            self.last = Last::Unsettled(hash);
+            return None;
         }
+        self.last = Last::Settled(fingerprint);
+        self.returned = Some(hash);
+        let is_empty = text.trim().is_empty();
+        if is_empty && self.had_content {
+            return Some(Err(LocalConfigError::Empty));
+        }
+        self.had_content |= !is_empty;
+        Some(text.parse())
+    }
+
+    fn unreadable(&mut self, path: &Path, error: io::Error) -> News {
+        let kind = error.kind();
+        let is_known = matches!(self.last, Last::Unreadable(last) if last == kind);
+        self.last = Last::Unreadable(kind);
+        (!is_known).then(|| Err(read_error(path, error)))
     }
 }
 
@@ -143,7 +164,7 @@ impl Fingerprint {
     }
 }
 
-/// A quarter of the second within which a change is to be in force: it may take two looks.
+/// A quarter of the second within which a change is to be in force: it takes two looks.
 const LOOK_INTERVAL: Duration = Duration::from_millis(250);
 
 /// More than the resolution of any file system's clock but for FAT's two seconds.

@@ -157,7 +157,8 @@ async fn client_tells_when_new_tunnels_should_go_elsewhere() {
 #[tokio::test(start_paused = true)]
 async fn process_over_its_budget_refuses_new_tunnels_and_counts_them() {
     let budget = Budget::new(1 << 20);
-    let server = server::Builder::new().budget(budget.clone());
+    let refusals = server::Refusals::new();
+    let server = server::Builder::new().budget(budget.clone()).refusals(refusals.clone());
     let (send, connection) = pair_with(client::Builder::new(), server.clone()).await;
     let (other, other_connection) = pair_with(client::Builder::new(), server).await;
     serve_some(connection);
@@ -170,7 +171,7 @@ async fn process_over_its_budget_refuses_new_tunnels_and_counts_them() {
         let error = send.connect(request()).await.unwrap_err();
         assert!(matches!(error, ConnectError::Reset(ResetReason::Refused)), "{error:?}");
     }
-    assert_eq!(budget.refused(), 2);
+    assert_eq!((budget.refused(), refusals.count()), (2, 2));
     assert_echoes(&mut neighbour).await;
     // Its end makes room again.
     drop((send, stalled, neighbour));

@@ -87,7 +87,9 @@ async fn peer_that_speaks_something_else_fails_the_handshake() {
 #[tokio::test(start_paused = true)]
 async fn other_requests_are_answered_with_400_and_disturb_nobody() {
     let (near, far) = duplex(PIPE);
-    let (server, mut client) = tokio::join!(server::handshake(near), raw_client(far));
+    let refusals = server::Refusals::new();
+    let builder = server::Builder::new().refusals(refusals.clone());
+    let (server, mut client) = tokio::join!(builder.handshake(near), raw_client(far));
     serve(server.unwrap(), echo);
     let get = Request::get("https://example.org/").body(()).unwrap();
     let post = Request::post("https://example.org/").body(()).unwrap();
@@ -103,6 +105,7 @@ async fn other_requests_are_answered_with_400_and_disturb_nobody() {
     }
     let (response, _body) = client.send_request(raw_connect("example.org:80"), false).unwrap();
     assert_eq!(response.await.unwrap().status(), 200);
+    assert_eq!(refusals.count(), 5);
 }
 
 // hbone#35, hbone#87, hbone#90

@@ -7,6 +7,7 @@ mod error;
 mod keepalive;
 mod lingering;
 mod metered;
+mod refusals;
 mod settings;
 mod shared;
 
@@ -21,6 +22,7 @@ pub(crate) mod limits {
 pub use self::{
     budget::Budget,
     error::{ConnectionError, HandshakeError, Side},
+    refusals::Refusals,
 };
 pub(crate) use self::{
     control::{Control, Order, poll_deadline},

@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use super::Budget;
+use super::{Budget, Refusals};
 use crate::proto::flood::Rate;
 
 /// What both builders set. Each default says where it comes from.
@@ -13,6 +13,7 @@ pub(crate) struct Settings {
     pub(crate) stream_budget: Option<usize>,
     pub(crate) connection_budget: usize,
     pub(crate) budget: Option<Budget>,
+    pub(crate) refusals: Option<Refusals>,
     pub(crate) control_frames: Rate,
     pub(crate) broken_off: Rate,
     pub(crate) max_frame_size: u32,
@@ -30,6 +31,7 @@ impl Settings {
             stream_budget: None,
             connection_budget: CONNECTION_BUDGET,
             budget: None,
+            refusals: None,
             control_frames: CONTROL_FRAMES,
             broken_off: BROKEN_OFF,
             max_frame_size: MAX_FRAME_SIZE,

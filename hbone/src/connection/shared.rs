@@ -9,7 +9,7 @@ use std::{
 use tokio::time::Instant;
 
 use super::{
-    Budget, ConnectionError, Control, Settings,
+    Budget, ConnectionError, Control, Refusals, Settings,
     budget::{Charge, STEP},
 };
 use crate::{
@@ -44,6 +44,7 @@ pub(crate) struct Shared {
     /// After how many bytes a tunnel whose consumer keeps up is in bulk.
     bulk_threshold: u64,
     budget: Option<Budget>,
+    refusals: Option<Refusals>,
     /// What the peer did too often, once it did.
     flood: OnceLock<Flood>,
     /// Requests that were taken back before they were answered.
@@ -82,6 +83,7 @@ impl Shared {
             connection_budget: settings.connection_budget,
             bulk_threshold: 4 * u64::from(settings.stream_window),
             budget: settings.budget.clone(),
+            refusals: settings.refusals.clone(),
             flood: OnceLock::new(),
             broken_off: Mutex::new(Bucket::new(settings.broken_off)),
             charge: Mutex::new(Charge::default()),
@@ -195,6 +197,13 @@ impl Shared {
     /// Refuses another tunnel if the process holds too much, and counts that.
     pub(crate) fn admit(&self) -> bool {
         self.budget.as_ref().is_none_or(Budget::admit)
+    }
+
+    /// A request was turned down without anybody hearing of it.
+    pub(crate) fn note_refusal(&self) {
+        if let Some(refusals) = &self.refusals {
+            refusals.note();
+        }
     }
 
     pub(crate) fn stream_budget(&self) -> usize {

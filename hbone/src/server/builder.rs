@@ -8,7 +8,7 @@ use tokio::{
 use super::Connection;
 use crate::{
     connection::{
-        Budget, Driver, HandshakeError, KeepaliveDriver, Metered, Settings, Shared,
+        Budget, Driver, HandshakeError, KeepaliveDriver, Metered, Refusals, Settings, Shared,
         limits::{
             DATA_FRAME_BUDGET, FOR_EVER, INITIAL_WINDOW, MAX_FRAME_SIZE_LIMIT, MAX_WINDOW,
             MIN_FRAME_SIZE_LIMIT, RESETS_FOR_ERRORS,
@@ -144,6 +144,12 @@ impl Builder {
     /// Makes the connection part of the process's [`Budget`]. By default there is none.
     pub fn budget(mut self, budget: Budget) -> Self {
         self.settings.budget = Some(budget);
+        self
+    }
+
+    /// Counts what the connection refuses by itself. By default nobody does.
+    pub fn refusals(mut self, refusals: Refusals) -> Self {
+        self.settings.refusals = Some(refusals);
         self
     }
 

@@ -234,6 +234,7 @@ fn receive(
         return None;
     }
     if !may_wait || shared.is_saturated() || !shared.admit() {
+        shared.note_refusal();
         respond.send_reset(Reason::REFUSED_STREAM);
         return None;
     }

@@ -44,6 +44,7 @@ impl Incoming {
         };
         let Some(destination) = destination else {
             answer(&mut respond, Refusal::BadRequest);
+            connection.note_refusal();
             connection.note_broken_off();
             return None;
         };

@@ -37,3 +37,4 @@ pub use self::{
     handle::Handle,
     incoming::Incoming,
 };
+pub use crate::connection::Refusals;

@@ -81,6 +81,8 @@ mod ca;
 #[cfg(feature = "rustls")]
 mod certificate;
 #[cfg(feature = "rustls")]
+mod clock;
+#[cfg(feature = "rustls")]
 mod config;
 #[cfg(feature = "rustls")]
 mod crl;

@@ -2,13 +2,10 @@
 
 use std::{marker::PhantomData, sync::Arc};
 
-use rustls::{
-    crypto::CryptoProvider,
-    time_provider::{DefaultTimeProvider, TimeProvider},
-};
+use rustls::{crypto::CryptoProvider, time_provider::TimeProvider};
 
 use super::{TlsSettings, credentials::Credentials};
-use crate::{CertSelector, ExpectedPeer, IdentitySource, TrustBundles, X509Svid};
+use crate::{CertSelector, ExpectedPeer, IdentitySource, TrustBundles, X509Svid, clock::SystemClock};
 
 /// Builds a TLS configuration in two decisions that cannot be left out: as whom ([`identity`](Self::identity)
 /// or [`svid`](Self::svid)), and with whom ([`expect_peer`](ConfigBuilder::expect_peer)).
@@ -71,7 +68,7 @@ impl<Side> ConfigBuilder<Side, WantsPeer> {
         self.with_state(|state| Complete {
             credentials: state.credentials,
             expected,
-            time: Arc::new(DefaultTimeProvider),
+            time: Arc::new(SystemClock),
             settings: TlsSettings::default(),
         })
     }

@@ -1,20 +1,17 @@
 //! Configurations made once per identity and peer, and again after a rotation.
 
-use std::{fmt, sync::Arc, time::UNIX_EPOCH};
+use std::{fmt, sync::Arc};
 
-use rustls::{
-    ClientConfig, ServerConfig,
-    crypto::CryptoProvider,
-    time_provider::{DefaultTimeProvider, TimeProvider},
-};
+use rustls::{ClientConfig, ServerConfig, crypto::CryptoProvider, time_provider::TimeProvider};
 
 use super::{
     ClientConfigBuilder, ConfigError, ServerConfigBuilder, TlsEntry, TlsSettings,
-    lookup::{Entry, Lookup},
+    lookup::{Entry, Lookup, seconds},
     provider::narrowed,
 };
 use crate::{
     ExpectedPeer, IdentityError, IdentitySource, PeerVerifier, Revocation, SpiffeId, TrustBundles, X509Svid,
+    clock::SystemClock,
 };
 
 /// TLS configurations for many identities, built when first needed and kept until what they are made of
@@ -66,7 +63,7 @@ impl TlsConfigs {
             identities,
             provider: narrowed(provider, &settings)?,
             settings,
-            time: Arc::new(DefaultTimeProvider),
+            time: Arc::new(SystemClock),
             servers: Arc::new(Lookup::new(Self::DEFAULT_CAPACITY)),
             clients: Arc::new(Lookup::new(Self::DEFAULT_CAPACITY)),
         })
@@ -115,7 +112,7 @@ impl TlsConfigs {
         identity: &SpiffeId,
         expected: &ExpectedPeer,
     ) -> Result<Arc<ServerConfig>, TlsConfigError> {
-        self.server_entry(identity, expected).await.map(|entry| Arc::clone(entry.config()))
+        self.server_with(identity, expected, |entry| Arc::clone(entry.config())).await
     }
 
     /// The same with what it was made of.
@@ -132,15 +129,7 @@ impl TlsConfigs {
         identity: &SpiffeId,
         expected: &ExpectedPeer,
     ) -> Result<Arc<TlsEntry<ServerConfig>>, TlsConfigError> {
-        self.look_up(&self.servers, identity, expected, |svid, bundles| {
-            ServerConfigBuilder::new(Arc::clone(&self.provider))
-                .svid(svid, bundles)
-                .expect_peer(expected.clone())
-                .time_provider(Arc::clone(&self.time))
-                .settings(self.settings.clone())
-                .build()
-        })
-        .await
+        self.server_with(identity, expected, Arc::clone).await
     }
 
     /// The configuration for opening connections as `identity` to `expected` peers.
@@ -157,7 +146,7 @@ impl TlsConfigs {
         identity: &SpiffeId,
         expected: &ExpectedPeer,
     ) -> Result<Arc<ClientConfig>, TlsConfigError> {
-        self.client_entry(identity, expected).await.map(|entry| Arc::clone(entry.config()))
+        self.client_with(identity, expected, |entry| Arc::clone(entry.config())).await
     }
 
     /// The same with what it was made of.
@@ -174,7 +163,39 @@ impl TlsConfigs {
         identity: &SpiffeId,
         expected: &ExpectedPeer,
     ) -> Result<Arc<TlsEntry<ClientConfig>>, TlsConfigError> {
-        self.look_up(&self.clients, identity, expected, |svid, bundles| {
+        self.client_with(identity, expected, Arc::clone).await
+    }
+
+    /// Whether a configuration would be made of the same today. One that would not is for no new connection, and
+    /// connections that were made with it are to take nothing new. Costs two look-ups at the source.
+    pub fn is_current<C>(&self, entry: &TlsEntry<C>) -> bool {
+        entry.is_current(&*self.identities)
+    }
+
+    async fn server_with<T>(
+        &self,
+        identity: &SpiffeId,
+        expected: &ExpectedPeer,
+        pick: impl Fn(&Arc<TlsEntry<ServerConfig>>) -> T,
+    ) -> Result<T, TlsConfigError> {
+        self.look_up(&self.servers, identity, expected, pick, |svid, bundles| {
+            ServerConfigBuilder::new(Arc::clone(&self.provider))
+                .svid(svid, bundles)
+                .expect_peer(expected.clone())
+                .time_provider(Arc::clone(&self.time))
+                .settings(self.settings.clone())
+                .build()
+        })
+        .await
+    }
+
+    async fn client_with<T>(
+        &self,
+        identity: &SpiffeId,
+        expected: &ExpectedPeer,
+        pick: impl Fn(&Arc<TlsEntry<ClientConfig>>) -> T,
+    ) -> Result<T, TlsConfigError> {
+        self.look_up(&self.clients, identity, expected, pick, |svid, bundles| {
             ClientConfigBuilder::new(Arc::clone(&self.provider))
                 .svid(svid, bundles)
                 .expect_peer(expected.clone())
@@ -185,43 +206,39 @@ impl TlsConfigs {
         .await
     }
 
-    /// Whether a configuration would be made of the same today. One that would not is for no new connection, and
-    /// connections that were made with it are to take nothing new. Costs two look-ups at the source.
-    pub fn is_current<C>(&self, entry: &TlsEntry<C>) -> bool {
-        entry.is_current(&*self.identities)
-    }
-
-    async fn look_up<C>(
+    /// Finds or makes an entry, of which the caller gets what `pick` takes.
+    async fn look_up<C, T>(
         &self,
         cache: &Lookup<C>,
         identity: &SpiffeId,
         expected: &ExpectedPeer,
+        pick: impl Fn(&Arc<TlsEntry<C>>) -> T,
         build: impl FnOnce(Arc<X509Svid>, Arc<TrustBundles>) -> Result<Arc<C>, ConfigError>,
-    ) -> Result<Arc<TlsEntry<C>>, TlsConfigError> {
+    ) -> Result<T, TlsConfigError> {
         // Read first: what is fetched below may be newer than this says, never older.
         let generation = self.identities.generation();
-        if let Some(found) = cache.find(identity, expected, |entry| {
-            (entry.generation() == generation)
-                .then(|| self.check_in_date(entry.made.svid()).map(|()| Arc::clone(&entry.made)))
-        }) {
-            return Ok(found?);
+        let found = cache.find(identity, expected, |entry| {
+            (entry.generation() == generation && self.now() <= entry.last).then(|| pick(&entry.made))
+        });
+        if let Some(picked) = found {
+            return Ok(picked);
         }
         match self.fetch(identity).await {
             Ok((svid, bundles)) => {
                 let unchanged = cache.find(identity, expected, |entry| {
                     entry.made.is_made_of(&svid, &bundles).then(|| {
                         entry.renew(generation);
-                        Arc::clone(&entry.made)
+                        pick(&entry.made)
                     })
                 });
-                if let Some(made) = unchanged {
-                    return Ok(made);
+                if let Some(picked) = unchanged {
+                    return Ok(picked);
                 }
                 let config = build(Arc::clone(&svid), Arc::clone(&bundles))?;
                 let made = Arc::new(TlsEntry::new(config, svid, bundles));
-                let entry = Entry::new(Arc::clone(&made), generation);
-                cache.insert(identity.clone(), expected.clone(), entry);
-                Ok(made)
+                let picked = pick(&made);
+                cache.insert(identity.clone(), expected.clone(), Entry::new(made, generation));
+                Ok(picked)
             }
             Err(error) => {
                 // The key of an identity that is gone goes with it, whomever it was to connect with.
@@ -243,12 +260,15 @@ impl TlsConfigs {
 
     /// A source keeps the last good certificate; one past its time is of no use to anybody.
     fn check_in_date(&self, svid: &X509Svid) -> Result<(), IdentityError> {
-        let now = self.time.current_time().map_or(u64::MAX, |now| now.as_secs());
-        let last = svid.not_after().duration_since(UNIX_EPOCH).map_or(0, |last| last.as_secs());
-        if now > last {
+        if self.now() > seconds(svid.not_after()) {
             return Err(IdentityError::Expired { id: svid.id().clone(), not_after: svid.not_after() });
         }
         Ok(())
+    }
+
+    /// Seconds since the epoch. Without a clock everything has expired.
+    fn now(&self) -> u64 {
+        self.time.current_time().map_or(u64::MAX, |now| now.as_secs())
     }
 
     /// How many configurations per side are kept by default: more identities than a node's workloads usually

@@ -7,6 +7,7 @@ use std::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
+    time::{SystemTime, UNIX_EPOCH},
 };
 
 use arc_swap::ArcSwap;
@@ -17,6 +18,7 @@ use crate::{ExpectedPeer, SpiffeId, id_map::Hashed};
 /// Readers take the map as it is; a writer copies the part it changes. That suits configurations, which are read for each
 /// connection and written when a certificate is replaced.
 pub(super) struct Lookup<C> {
+    /// As many as a power of two.
     shards: Box<[Shard<C>]>,
     capacity_of_shard: usize,
     uses: AtomicU64,
@@ -50,12 +52,15 @@ struct Keyed<C> {
 /// What is kept under a key.
 pub(super) struct Entry<C> {
     pub(super) made: Arc<TlsEntry<C>>,
+    /// The last second of its certificate, since the epoch.
+    pub(super) last: u64,
     generation: AtomicU64,
 }
 
 impl<C> Entry<C> {
     pub(super) fn new(made: Arc<TlsEntry<C>>, generation: u64) -> Self {
-        Self { made, generation: AtomicU64::new(generation) }
+        let last = seconds(made.svid().not_after());
+        Self { made, last, generation: AtomicU64::new(generation) }
     }
 
     /// The source's generation at which the entry was last found right.
@@ -126,13 +131,21 @@ impl<C> Lookup<C> {
 
     fn shard(&self, hash: u64) -> Option<&Shard<C>> {
         // The low bits choose within a shard's map.
-        let index = usize::try_from(hash >> 32).unwrap_or(0) % self.shards.len();
+        let index = usize::try_from(hash >> 32).unwrap_or(0) & (self.shards.len() - 1);
         self.shards.get(index)
     }
 
+    /// Two uses at the same moment may count as one, which matters less than a locked addition for each.
     fn tick(&self) -> u64 {
-        self.uses.fetch_add(1, Ordering::Relaxed)
+        let tick = self.uses.load(Ordering::Relaxed).wrapping_add(1);
+        self.uses.store(tick, Ordering::Relaxed);
+        tick
     }
+}
+
+/// Since the epoch, before which no certificate ends.
+pub(super) fn seconds(time: SystemTime) -> u64 {
+    time.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
 const SHARDS: usize = 64;

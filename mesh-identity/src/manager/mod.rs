@@ -15,7 +15,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use rustls::time_provider::{DefaultTimeProvider, TimeProvider};
+use rustls::time_provider::TimeProvider;
 use tokio::task::JoinHandle;
 
 pub use self::{
@@ -29,7 +29,7 @@ use self::{
 };
 use crate::{
     CertificateAuthority, IdentityError, IdentitySource, IdentityStatus, SpiffeId, SvidFuture, TrustBundles,
-    X509Svid,
+    X509Svid, clock::SystemClock,
 };
 
 /// An [`IdentitySource`] that obtains certificates from an authority and keeps them current.
@@ -75,7 +75,7 @@ impl IdentityManager {
             authority: Arc::new(authority),
             settings: RotationSettings::default(),
             bundles: TrustBundles::default(),
-            time: Arc::new(DefaultTimeProvider),
+            time: Arc::new(SystemClock),
             seed: None,
         }
     }

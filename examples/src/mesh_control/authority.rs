@@ -2,6 +2,7 @@
 
 use std::{
     fmt,
+    hash::{Hash, Hasher},
     sync::Arc,
     time::{Duration, SystemTime},
 };
@@ -22,14 +23,15 @@ use rustls::{
     version::TLS13,
 };
 use thiserror::Error;
+use zeroize::Zeroizing;
 
 /// The texts an authority is made of, in PEM, as in Istio's secret `cacerts`.
-#[derive(Clone, Eq, PartialEq)]
+#[derive(Clone)]
 pub(super) struct AuthorityPem {
     /// The certificate it signs with.
     pub(super) certificate: String,
-    /// Its key, PKCS#8.
-    pub(super) key: String,
+    /// Its key, PKCS#8; overwritten at the end.
+    pub(super) key: Zeroizing<String>,
     /// All roots that clients are to trust; empty if the certificate is the only one.
     pub(super) roots: String,
     /// The intermediates from the certificate up to a root.
@@ -43,10 +45,16 @@ impl fmt::Debug for AuthorityPem {
     }
 }
 
+impl Hash for AuthorityPem {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        [&self.certificate, &*self.key, &self.roots, &self.chain].hash(state);
+    }
+}
+
 impl AuthorityPem {
     /// A new root, as long-lived as Istio's own.
     pub(super) fn generate(trust_domain: &TrustDomain, now: SystemTime) -> Result<Self, rcgen::Error> {
-        let key = KeyPair::generate()?;
+        let key = Zeroizing::new(KeyPair::generate()?);
         let mut params = CertificateParams::default();
         params.distinguished_name = DistinguishedName::new();
         params.distinguished_name.push(DnType::OrganizationName, trust_domain.as_str());
@@ -54,8 +62,9 @@ impl AuthorityPem {
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
         params.not_before = (now - CLOCK_SKEW).into();
         params.not_after = (now + ROOT_LIFETIME).into();
-        let certificate = params.self_signed(&key)?.pem();
-        Ok(Self { certificate, key: key.serialize_pem(), roots: String::new(), chain: String::new() })
+        let certificate = params.self_signed(&*key)?.pem();
+        let key = Zeroizing::new(key.serialize_pem());
+        Ok(Self { certificate, key, roots: String::new(), chain: String::new() })
     }
 }
 
@@ -368,7 +377,7 @@ mod tests {
             // As Istio's tools write it: up to the root.
             chain: format!("{certificate}{}", root.certificate),
             certificate,
-            key: key.serialize_pem(),
+            key: Zeroizing::new(key.serialize_pem()),
             roots: format!("{}{}", root.certificate, generated().certificate),
         };
         let authority = Authority::new(&pem).unwrap();

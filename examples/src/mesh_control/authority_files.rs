@@ -1,7 +1,9 @@
 //! An authority in a folder, in the files of Istio's secret `cacerts`.
 
 use std::{
-    io,
+    fs::{self, OpenOptions},
+    hash::{BuildHasher, RandomState},
+    io::{self, Write},
     path::{Path, PathBuf},
     sync::Arc,
     time::SystemTime,
@@ -18,9 +20,9 @@ use super::{
 
 /// An authority with its server's certificate, and again when its files change.
 pub(super) struct AuthoritySource {
-    current: Reread<AuthorityPem, Ready>,
+    current: Reread<Ready>,
     folder: Option<PathBuf>,
-    setup: Setup,
+    setup: Arc<Setup>,
 }
 
 /// What does not change.
@@ -45,7 +47,7 @@ impl AuthoritySource {
         provider: Arc<CryptoProvider>,
         write_root: Option<PathBuf>,
     ) -> Result<Self, AuthorityFilesError> {
-        let setup = Setup { server_names, provider, write_root };
+        let setup = Arc::new(Setup { server_names, provider, write_root });
         let generate = || {
             AuthorityPem::generate(trust_domain, SystemTime::now())
                 .map_err(|error| AuthorityFilesError::Authority(AuthorityError::Issuer(error)))
@@ -63,8 +65,8 @@ impl AuthoritySource {
                 read => read?,
             },
         };
-        let ready = setup.make(&pem)?;
-        Ok(Self { current: Reread::new("the authority", pem, ready), folder, setup })
+        let ready = setup.clone().make(pem.clone()).await?;
+        Ok(Self { current: Reread::new("the authority", &pem, ready), folder, setup })
     }
 
     /// The authority as its files are now.
@@ -72,23 +74,46 @@ impl AuthoritySource {
         let Some(folder) = &self.folder else {
             return self.current.last().await;
         };
-        self.current.get(read(folder).await, |pem| self.setup.make(pem)).await
+        self.current.get(async || read(folder).await, async |pem| self.setup.clone().make(pem).await).await
+    }
+
+    /// The authority as its files were a moment ago: for who is not known yet.
+    pub(super) async fn recent(&self) -> Arc<Ready> {
+        let Some(folder) = &self.folder else {
+            return self.current.last().await;
+        };
+        self.current.recent(async || read(folder).await, async |pem| self.setup.clone().make(pem).await).await
     }
 }
 
 impl Setup {
-    fn make(&self, pem: &AuthorityPem) -> Result<Ready, AuthorityFilesError> {
-        let authority = Authority::new(pem)?;
-        let server = authority.server_config(&self.server_names, &self.provider, SystemTime::now())?;
-        if let Some(path) = &self.write_root {
-            // A reader sees the old roots or the new ones.
-            let draft = path.with_extension("draft");
-            std::fs::write(&draft, authority.roots())
-                .and_then(|()| std::fs::rename(&draft, path))
-                .map_err(|source| AuthorityFilesError::File { path: path.clone(), source })?;
-        }
-        Ok(Ready { authority, server })
+    /// Makes an authority, and writes its roots where they are wanted, on a thread that may wait.
+    async fn make(self: Arc<Self>, pem: AuthorityPem) -> Result<Ready, AuthorityFilesError> {
+        let made = tokio::task::spawn_blocking(move || {
+            let authority = Authority::new(&pem)?;
+            let server = authority.server_config(&self.server_names, &self.provider, SystemTime::now())?;
+            if let Some(path) = &self.write_root {
+                replace(path, authority.roots())
+                    .map_err(|source| AuthorityFilesError::File { path: path.clone(), source })?;
+            }
+            Ok(Ready { authority, server })
+        });
+        made.await.unwrap_or_else(|stopped| std::panic::resume_unwind(stopped.into_panic()))
     }
+}
+
+/// Replaces a file at once: a reader sees the old text or the new one. No other file is touched.
+fn replace(path: &Path, text: &str) -> io::Result<()> {
+    let mut draft = path.as_os_str().to_owned();
+    draft.push(format!(".{:016x}", RandomState::new().hash_one(path)));
+    let draft = PathBuf::from(draft);
+    let mut file = OpenOptions::new().write(true).create_new(true).open(&draft)?;
+    let written = file.write_all(text.as_bytes()).and_then(|()| fs::rename(&draft, path));
+    if written.is_err() {
+        // What the error says is what matters.
+        let _ = fs::remove_file(&draft);
+    }
+    written
 }
 
 async fn read(folder: &Path) -> Result<AuthorityPem, AuthorityFilesError> {
@@ -108,7 +133,7 @@ async fn read(folder: &Path) -> Result<AuthorityPem, AuthorityFilesError> {
     };
     Ok(AuthorityPem {
         certificate: text(CERTIFICATE).await?,
-        key: text(KEY).await?,
+        key: text(KEY).await?.into(),
         roots: optional(text(ROOTS).await)?,
         chain: optional(text(CHAIN).await)?,
     })
@@ -153,4 +178,35 @@ pub enum AuthorityFilesError {
         /// What the system said.
         source: io::Error,
     },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn roots_are_replaced_at_once_and_nothing_beside_them_is_touched() {
+        let folder = std::env::temp_dir().join(format!("mesh-control-roots-{}", std::process::id()));
+        fs::create_dir(&folder).unwrap();
+        let names = || {
+            let mut names: Vec<_> =
+                fs::read_dir(&folder).unwrap().map(|file| file.unwrap().file_name()).collect();
+            names.sort();
+            names
+        };
+        let path = folder.join("root.pem");
+        fs::write(folder.join("root.draft"), "notes").unwrap();
+        for text in ["one", "two"] {
+            replace(&path, text).unwrap();
+            assert_eq!(fs::read_to_string(&path).unwrap(), text);
+        }
+        assert_eq!(names(), ["root.draft", "root.pem"]);
+        assert_eq!(fs::read_to_string(folder.join("root.draft")).unwrap(), "notes");
+        // A folder is in the way.
+        let taken = folder.join("taken");
+        fs::create_dir(&taken).unwrap();
+        replace(&taken, "three").unwrap_err();
+        assert_eq!(names(), ["root.draft", "root.pem", "taken"]);
+        fs::remove_dir_all(&folder).unwrap();
+    }
 }

@@ -3,7 +3,9 @@
 mod authority;
 mod authority_files;
 mod callers;
+mod connection;
 mod failure;
+mod line;
 mod options;
 mod reread;
 mod server;

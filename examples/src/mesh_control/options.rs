@@ -34,7 +34,8 @@ identity of the workloads file; then this server listens only on loopback or on 
                              The first identity is the caller's own. It may ask for the others too, and for those of
                              the workloads on its node
   --jwks FILE                the keys that sign service-account tokens (RS256, ES256); read again when it changes.
-                             The caller is the token's service account. Its node is the token's or its pod's
+                             The caller is the token's service account. Its node is the token's, or that of its pod
+                             in the workloads file, if it runs as this account there. Uids are not known, nor compared
   --jwt-audience NAME        what such a token is for (istio-ca)
   --jwt-issuer URL           who must have issued it (anybody with such a key)
   --node-account NS/NAME     a service account that may ask for the workloads on its node; may be repeated
@@ -48,7 +49,8 @@ Failures, to try how clients take them:
 
   --help                     print this text
 
-What is refused is explained in the log, on standard error; callers are told as little as by Istio. The first line on
+A call ends after a minute, and a connection after 20 seconds in which nobody called who is known here, or later after
+five minutes without a call. What is refused is explained in the log, on standard error; callers are told as little as by Istio. The first line on
 standard output says where this server listens, once it does.
 ";
 

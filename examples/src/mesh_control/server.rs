@@ -3,24 +3,20 @@
 use std::{
     fmt, io,
     net::SocketAddr,
-    os::unix::fs::{FileTypeExt, PermissionsExt},
-    path::PathBuf,
+    os::unix::fs::FileTypeExt,
+    path::{Path, PathBuf},
     sync::{Arc, atomic::AtomicU64},
     time::Duration,
 };
 
-use hyper::server::conn::http2;
-use hyper_util::{
-    rt::{TokioExecutor, TokioIo, TokioTimer},
-    service::TowerToHyperService,
-};
 use mesh_identity::proto::istio::istio_certificate_service_server::IstioCertificateServiceServer;
-use mesh_proxy::{Report, config::local::LocalConfigError};
+use mesh_proxy::config::local::LocalConfigError;
+use rustix::fs::{Mode, fchmod};
 use rustls::crypto::CryptoProvider;
+use socket2::{Domain, SockAddr, Socket, Type};
 use thiserror::Error;
 use tokio::{
-    io::{AsyncRead, AsyncWrite},
-    net::{TcpListener, UnixListener},
+    net::{TcpListener, TcpStream, UnixListener},
     sync::{OwnedSemaphorePermit, Semaphore},
     time::timeout,
 };
@@ -30,6 +26,7 @@ use super::{
     authority::Limits,
     authority_files::{AuthorityFilesError, AuthoritySource},
     callers::{Callers, CallersError},
+    connection,
     options::{Listen, Options},
     service::CertificateService,
     workloads::WorkloadsFile,
@@ -109,17 +106,21 @@ impl Server {
         self.authority.get().await.authority.roots().to_owned()
     }
 
-    /// Serves until it is dropped. Connections beyond 1,024 wait to be taken.
+    /// Serves until it is dropped. Connections beyond 1,024 wait to be taken; one ends after 20 seconds without a call by
+    /// a caller that is known, and later after five minutes without a call.
     pub async fn run(self) {
         loop {
             let Ok(permit) = Arc::clone(&self.connections).acquire_owned().await else { return };
+            let service = self.service.clone();
             let taken = match &self.listener {
                 Listener::Tcp(listener) => listener.accept().await.map(|(stream, peer)| {
-                    tokio::spawn(self.connection().tls(stream, peer, permit));
+                    tokio::spawn(serve_tls(Arc::clone(&self.authority), service, stream, peer, permit));
                 }),
                 Listener::Unix(listener, _) => listener.accept().await.map(|(stream, _)| {
-                    let connection = self.connection();
-                    tokio::spawn(async move { connection.serve(stream, "a local process", permit).await });
+                    tokio::spawn(async move {
+                        connection::serve(service, stream, "a local process").await;
+                        drop(permit);
+                    });
                 }),
             };
             if let Err(error) = taken {
@@ -128,10 +129,6 @@ impl Server {
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
         }
-    }
-
-    fn connection(&self) -> Connection {
-        Connection { authority: Arc::clone(&self.authority), service: self.service.clone() }
     }
 }
 
@@ -150,57 +147,42 @@ impl Drop for Listener {
     }
 }
 
-/// What a connection is served with.
-struct Connection {
+async fn serve_tls(
     authority: Arc<AuthoritySource>,
     service: IstioCertificateServiceServer<CertificateService>,
-}
-
-impl Connection {
-    async fn tls(self, stream: tokio::net::TcpStream, peer: SocketAddr, permit: OwnedSemaphorePermit) {
-        let config = Arc::clone(&self.authority.get().await.server);
-        match timeout(HANDSHAKE_TIMEOUT, TlsAcceptor::from(config).accept(stream)).await {
-            Ok(Ok(stream)) => self.serve(stream, &peer.to_string(), permit).await,
-            Ok(Err(error)) => tracing::info!("no TLS with {peer}: {error}"),
-            Err(_) => tracing::info!("no TLS with {peer} within {HANDSHAKE_TIMEOUT:?}"),
-        }
-    }
-
-    async fn serve(
-        self,
-        stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
-        peer: &str,
-        _permit: OwnedSemaphorePermit,
-    ) {
-        let served = http2::Builder::new(TokioExecutor::new())
-            .timer(TokioTimer::new())
-            .keep_alive_interval(KEEPALIVE_INTERVAL)
-            .keep_alive_timeout(KEEPALIVE_TIMEOUT)
-            .max_concurrent_streams(MAX_STREAMS)
-            .max_header_list_size(MAX_HEADERS)
-            .serve_connection(TokioIo::new(stream), TowerToHyperService::new(self.service))
-            .await;
-        if let Err(error) = served {
-            tracing::debug!("connection of {peer} ended: {}", Report(&error));
-        }
+    stream: TcpStream,
+    peer: SocketAddr,
+    _permit: OwnedSemaphorePermit,
+) {
+    let config = Arc::clone(&authority.recent().await.server);
+    match timeout(HANDSHAKE_TIMEOUT, TlsAcceptor::from(config).accept(stream)).await {
+        Ok(Ok(stream)) => connection::serve(service, stream, peer).await,
+        Ok(Err(error)) => tracing::info!("no TLS with {peer}: {error}"),
+        Err(_) => tracing::info!("no TLS with {peer} within {HANDSHAKE_TIMEOUT:?}"),
     }
 }
 
 /// A socket that only this user may connect to; one left by a dead process is replaced.
-fn bind_unix(path: &PathBuf) -> io::Result<UnixListener> {
-    let listener = match UnixListener::bind(path) {
+fn bind_unix(path: &Path) -> io::Result<UnixListener> {
+    let bind = || {
+        let socket = Socket::new(Domain::UNIX, Type::STREAM.nonblocking().cloexec(), None)?;
+        // The file takes the mode of its socket, less the umask: at no moment is it open to others.
+        fchmod(&socket, Mode::RUSR | Mode::WUSR)?;
+        socket.bind(&SockAddr::unix(path)?)?;
+        socket.listen(BACKLOG)?;
+        UnixListener::from_std(socket.into())
+    };
+    match bind() {
         Err(error)
             if error.kind() == io::ErrorKind::AddrInUse
                 && std::fs::symlink_metadata(path).is_ok_and(|there| there.file_type().is_socket())
                 && std::os::unix::net::UnixStream::connect(path).is_err() =>
         {
             std::fs::remove_file(path)?;
-            UnixListener::bind(path)?
+            bind()
         }
-        bound => bound?,
-    };
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
-    Ok(listener)
+        bound => bound,
+    }
 }
 
 /// Why an authority cannot serve.
@@ -227,11 +209,33 @@ pub enum ServerError {
 }
 
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
-const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(30);
-const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 const MAX_CONNECTIONS: usize = 1024;
-const MAX_STREAMS: u32 = 256;
-const MAX_HEADERS: u32 = 64 * 1024;
+const BACKLOG: i32 = 1024;
 /// A signing request is one KiB.
 const MAX_REQUEST: usize = 64 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_socket_is_its_owners_alone_from_the_start_and_no_file_is_replaced() {
+        let folder = std::env::temp_dir().join(format!("mesh-control-socket-{}", std::process::id()));
+        std::fs::create_dir(&folder).unwrap();
+        let path = folder.join("ca.sock");
+        let listener = bind_unix(&path).unwrap();
+        // Nothing has changed the mode since the file came to be.
+        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(bind_unix(&path).unwrap_err().kind(), io::ErrorKind::AddrInUse);
+        drop(listener);
+        bind_unix(&path).unwrap();
+        std::fs::remove_file(&path).unwrap();
+        std::fs::write(&path, "notes").unwrap();
+        assert_eq!(bind_unix(&path).unwrap_err().kind(), io::ErrorKind::AddrInUse);
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "notes");
+        std::fs::remove_dir_all(&folder).unwrap();
+    }
+}

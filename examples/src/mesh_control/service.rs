@@ -23,7 +23,9 @@ use super::{
     authority::{Limits, SignError},
     authority_files::AuthoritySource,
     callers::{Callers, Cluster, Forbidden, Unknown, one},
+    connection::Conduct,
     failure::Failure,
+    line::line,
     workloads::WorkloadsFile,
 };
 
@@ -46,13 +48,14 @@ impl IstioCertificateService for CertificateService {
         &self,
         request: Request<IstioCertificateRequest>,
     ) -> Result<Response<IstioCertificateResponse>, Status> {
-        let (headers, _, request) = request.into_parts();
+        let (headers, extensions, request) = request.into_parts();
+        let conduct = extensions.get::<Conduct>();
         let call = self.calls.fetch_add(1, Ordering::Relaxed);
         let failure = self.failure.filter(|_| self.fail_first.is_none_or(|first| call < first));
-        match self.answer(&headers, request, failure).await {
+        match self.answer(&headers, conduct, request, failure).await {
             Ok(cert_chain) => Ok(Response::new(IstioCertificateResponse { cert_chain })),
             Err(refusal) => {
-                tracing::warn!("refused: {}", Report(&refusal));
+                tracing::warn!("refused: {}", line(&Report(&refusal)));
                 Err(refusal.status())
             }
         }
@@ -63,6 +66,7 @@ impl CertificateService {
     async fn answer(
         &self,
         headers: &MetadataMap,
+        conduct: Option<&Conduct>,
         request: IstioCertificateRequest,
         failure: Option<Failure>,
     ) -> Result<Vec<String>, Refusal> {
@@ -74,6 +78,9 @@ impl CertificateService {
             _ => {}
         }
         let caller = self.callers.authenticate(headers).await?;
+        if let Some(conduct) = conduct {
+            conduct.known();
+        }
         let requested = impersonated(&request)?;
         let cluster = Cluster { sent: one(headers, "clusterid"), own: &self.cluster_id };
         let workloads = self.workloads.as_ref().map(WorkloadsFile::get);

@@ -14,13 +14,21 @@ use mesh_proxy::{
 };
 use tokio::{sync::watch, task::AbortHandle};
 
+use super::line::line;
+
 /// The workloads of a local configuration, indexed for an authority.
 #[derive(Debug, Default)]
 pub(super) struct Workloads {
     by_node: HashMap<Arc<str>, HashSet<SpiffeId>>,
     all: HashSet<SpiffeId>,
-    /// Namespace, name, node.
-    nodes: HashMap<(Arc<str>, Arc<str>), Arc<str>>,
+    /// By namespace and name.
+    pods: HashMap<(Arc<str>, Arc<str>), Pod>,
+}
+
+#[derive(Debug)]
+struct Pod {
+    node: Arc<str>,
+    identity: SpiffeId,
 }
 
 impl Workloads {
@@ -30,9 +38,9 @@ impl Workloads {
             let Change::UpsertWorkload(workload) = change else { continue };
             let id = workload.identity().clone();
             workloads.by_node.entry(Arc::clone(&workload.node)).or_default().insert(id.clone());
-            workloads.all.insert(id);
-            let pod = (Arc::clone(workload.namespace()), Arc::clone(&workload.name));
-            workloads.nodes.insert(pod, Arc::clone(&workload.node));
+            workloads.all.insert(id.clone());
+            let name = (Arc::clone(workload.namespace()), Arc::clone(&workload.name));
+            workloads.pods.insert(name, Pod { node: Arc::clone(&workload.node), identity: id });
         }
         workloads
     }
@@ -47,9 +55,10 @@ impl Workloads {
         self.by_node.get(node).is_some_and(|ids| ids.contains(id))
     }
 
-    /// The node of a pod.
-    pub(super) fn node_of(&self, namespace: &str, name: &str) -> Option<&str> {
-        self.nodes.get(&(namespace.into(), name.into())).map(|node| &**node)
+    /// The node of a pod, if it runs as this service account.
+    pub(super) fn node_of(&self, namespace: &str, name: &str, account: &SpiffeId) -> Option<&str> {
+        let pod = self.pods.get(&(namespace.into(), name.into()))?;
+        (pod.identity.path() == account.path()).then_some(&*pod.node)
     }
 }
 
@@ -72,7 +81,8 @@ impl WorkloadsFile {
                         sender.send_replace(Arc::new(Workloads::of(config)));
                     }
                     Err(error) => {
-                        tracing::warn!("the workloads changed and cannot be used: {}", Report(&error));
+                        let error = line(&Report(&error));
+                        tracing::warn!("the workloads changed and cannot be used: {error}");
                     }
                 }
             }

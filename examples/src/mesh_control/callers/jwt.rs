@@ -13,7 +13,7 @@ use crate::mesh_control::{options::Options, reread::Reread};
 /// The callers whose tokens are signed with the keys of a file.
 pub(super) struct JwtCallers {
     path: PathBuf,
-    keys: Reread<Vec<u8>, Keys>,
+    keys: Reread<Keys>,
     audience: String,
     issuer: Option<String>,
     trust_domain: TrustDomain,
@@ -27,7 +27,7 @@ impl JwtCallers {
         let keys = Keys::parse(&text).map_err(failed)?;
         Ok(Self {
             path,
-            keys: Reread::new("the key set", text, keys),
+            keys: Reread::new("the key set", &text, keys),
             audience: options.jwt_audience.clone(),
             issuer: options.jwt_issuer.clone(),
             trust_domain: options.trust_domain.clone(),
@@ -36,12 +36,14 @@ impl JwtCallers {
     }
 
     pub(super) async fn verify(&self, token: &str) -> Result<Caller, Unknown> {
-        let text = match tokio::fs::read(&self.path).await {
+        let read = async || match tokio::fs::read(&self.path).await {
             // Keys that are taken away admit nobody.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(Unknown::Key),
-            text => text.map_err(JwtError::Read),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            text => text.map(Some).map_err(JwtError::Read),
         };
-        let keys = self.keys.get(text, |text| Keys::parse(text)).await;
+        let make =
+            async |text: Option<Vec<u8>>| text.map_or_else(|| Ok(Keys::none()), |text| Keys::parse(&text));
+        let keys = self.keys.get(read, make).await;
         let claims = keys.verify(token, &self.audience, self.issuer.as_deref())?;
         self.caller(claims)
     }
@@ -69,6 +71,10 @@ impl JwtCallers {
 struct Keys(JwkSet);
 
 impl Keys {
+    fn none() -> Self {
+        Self(JwkSet { keys: Vec::new() })
+    }
+
     fn parse(text: &[u8]) -> Result<Self, JwtError> {
         let set: JwkSet = serde_json::from_slice(text).map_err(JwtError::Syntax)?;
         if set.keys.is_empty() { Err(JwtError::Empty) } else { Ok(Self(set)) }
@@ -279,7 +285,7 @@ mod tests {
         let signer = Signer::new(None);
         let callers = |accounts: Vec<Account>| JwtCallers {
             path: PathBuf::new(),
-            keys: Reread::new("", Vec::new(), Keys(JwkSet { keys: Vec::new() })),
+            keys: Reread::new("", &"", Keys::none()),
             audience: "istio-ca".to_owned(),
             issuer: None,
             trust_domain: "example.org".parse().unwrap(),

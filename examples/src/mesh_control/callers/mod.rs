@@ -78,7 +78,8 @@ pub(super) enum Rights {
     Listed { own: SpiffeId, others: Vec<SpiffeId>, node: Option<Place> },
 }
 
-/// The node of a caller: known, or that of its pod.
+/// The node of a caller: known, or that of its pod, found by its name and service account. Uids are not compared, since
+/// workloads files have none.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) enum Place {
     Node(String),
@@ -121,11 +122,11 @@ impl Caller {
             },
             Rights::Listed { own, others, .. } if *own == id || others.contains(&id) => Ok(id),
             Rights::Listed { node: None, .. } => Err(Forbidden::NotNode { id }),
-            Rights::Listed { node: Some(place), .. } => {
+            Rights::Listed { own, node: Some(place), .. } => {
                 let workloads = workloads.ok_or(Forbidden::NoWorkloads)?;
                 let node = match place {
                     Place::Node(node) => Some(node.as_str()),
-                    Place::Pod { namespace, name } => workloads.node_of(namespace, name),
+                    Place::Pod { namespace, name } => workloads.node_of(namespace, name, own),
                 };
                 let node = node.ok_or(Forbidden::NoNode)?;
                 if workloads.on_node(node, &id) {
@@ -247,16 +248,17 @@ mod tests {
     const ZTUNNEL: &str = "spiffe://cluster.local/ns/istio-system/sa/ztunnel";
 
     fn workloads() -> Workloads {
-        let workload = |name: &str, account: &str, node: &str| {
+        let workload = |namespace: &str, name: &str, account: &str, node: &str| {
             format!(
-                "- uid: c//Pod/shop/{name}\n  name: {name}\n  namespace: shop\n  serviceAccount: {account}\n  node: {node}\n  workloadIps: []\n  services: {{}}\n"
+                "- uid: c//Pod/{namespace}/{name}\n  name: {name}\n  namespace: {namespace}\n  \
+                 serviceAccount: {account}\n  node: {node}\n  workloadIps: []\n  services: {{}}\n"
             )
         };
         let text = format!(
             "workloads:\n{}{}{}",
-            workload("cart-0", "cart", "node-1"),
-            workload("stock-0", "stock", "node-2"),
-            workload("proxy-0", "proxy", "node-1"),
+            workload("shop", "cart-0", "cart", "node-1"),
+            workload("shop", "stock-0", "stock", "node-2"),
+            workload("istio-system", "ztunnel-0", "ztunnel", "node-1"),
         );
         Workloads::of(text.parse().unwrap())
     }
@@ -289,13 +291,15 @@ mod tests {
     #[test]
     fn impersonation_ends_at_the_node() {
         let known = on(Some(Place::Node("node-1".into())));
-        let pod = Place::Pod { namespace: "shop".into(), name: "proxy-0".into() };
-        for caller in [known, on(Some(pod))] {
+        let pod = |name: &str| Place::Pod { namespace: "istio-system".into(), name: name.into() };
+        for caller in [known, on(Some(pod("ztunnel-0")))] {
             assert_eq!(identity(&caller, Some(CART)).unwrap(), CART);
             assert!(matches!(identity(&caller, Some(STOCK)), Err(Forbidden::OtherNode { .. })));
         }
-        let gone = Place::Pod { namespace: "shop".into(), name: "gone".into() };
-        assert_eq!(identity(&on(Some(gone)), Some(CART)), Err(Forbidden::NoNode));
+        assert_eq!(identity(&on(Some(pod("gone"))), Some(CART)), Err(Forbidden::NoNode));
+        // A pod of that name that runs as somebody else is another.
+        let place = Place::Pod { namespace: "shop".into(), name: "cart-0".into() };
+        assert_eq!(identity(&on(Some(place)), Some(CART)), Err(Forbidden::NoNode));
         assert!(matches!(identity(&on(None), Some(CART)), Err(Forbidden::NotNode { .. })));
     }
 

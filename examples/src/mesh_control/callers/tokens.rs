@@ -12,7 +12,7 @@ use crate::mesh_control::reread::Reread;
 /// The callers of a file.
 pub(super) struct TokenCallers {
     path: PathBuf,
-    current: Reread<Vec<u8>, ByToken>,
+    current: Reread<ByToken>,
 }
 
 impl TokenCallers {
@@ -20,16 +20,16 @@ impl TokenCallers {
         let failed = |source| CallersError::Tokens { path: path.clone(), source };
         let text = tokio::fs::read(&path).await.map_err(TokensError::Read).map_err(failed)?;
         let callers = parse(&text).map_err(failed)?;
-        Ok(Self { path, current: Reread::new("the list of tokens", text, callers) })
+        Ok(Self { current: Reread::new("the list of tokens", &text, callers), path })
     }
 
     pub(super) async fn find(&self, token: &str) -> Option<Arc<Caller>> {
-        let text = match tokio::fs::read(&self.path).await {
+        let read = async || match tokio::fs::read(&self.path).await {
             // A list of secrets that is taken away admits nobody.
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(b"[]".to_vec()),
             text => text.map_err(TokensError::Read),
         };
-        self.current.get(text, |text| parse(text)).await.get(token).cloned()
+        self.current.get(read, async |text| parse(&text)).await.get(token).cloned()
     }
 }
 

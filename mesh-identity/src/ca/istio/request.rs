@@ -20,11 +20,11 @@ impl SigningRequest {
     /// Makes a P-256 key and a request that names `id` and nothing else: no subject, so that the alternative
     /// name is critical.
     pub(super) fn new(id: &SpiffeId) -> Result<Self, rcgen::Error> {
-        let key = KeyPair::generate()?;
+        let key = Zeroizing::new(KeyPair::generate()?);
         let mut params = CertificateParams::default();
         params.distinguished_name = DistinguishedName::new();
         params.subject_alt_names = vec![SanType::URI(id.as_str().try_into()?)];
-        let pem = params.serialize_request(&key)?.pem()?;
+        let pem = params.serialize_request(&*key)?.pem()?;
         Ok(Self { pem, key: Zeroizing::new(key.serialize_der().into()) })
     }
 }

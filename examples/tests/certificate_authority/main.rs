@@ -1,115 +1,28 @@
 //! The certificate authority of `mesh-control` in this process, called over loopback by the client that proxies use.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
+#![expect(clippy::indexing_slicing, clippy::unwrap_used, reason = "a test that cannot go on panics")]
+
+mod running;
+mod service_account_tokens;
 
 use std::{
     collections::HashSet,
-    error::Error,
     fs,
-    path::PathBuf,
     sync::{
         Arc,
-        atomic::{AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicU64, Ordering},
     },
     time::{Duration, SystemTime},
 };
 
-use examples::mesh_control::{Options, Server};
 use mesh_identity::{
-    CertificateAuthority, IdentityManager, IdentitySource, IssueError, IssueFault, IssueFuture, IssuedSvid,
-    IstioCa, IstioCaBuilder, IstioCaError, ResponseError, RootSource, RotationSettings, SpiffeId,
-    TokenSource, testing::provider,
+    CertificateAuthority, IdentityManager, IdentitySource, IssueFuture, IstioCa, IstioCaError, ResponseError,
+    RootSource, RotationSettings, SpiffeId, TokenSource,
 };
 use rustls::{pki_types::UnixTime, time_provider::TimeProvider};
-use tokio::{sync::watch, task::JoinHandle};
+use tokio::sync::watch;
 
-const CART: &str = "spiffe://cluster.local/ns/shop/sa/cart";
-const STOCK: &str = "spiffe://cluster.local/ns/shop/sa/stock";
-const HOUR: Duration = Duration::from_secs(3600);
-
-/// An authority that runs, and a folder for its files; both end with the value.
-struct Running {
-    address: String,
-    roots: String,
-    task: JoinHandle<()>,
-    folder: Folder,
-}
-
-impl Running {
-    async fn start(arguments: &[&str]) -> Self {
-        Self::start_in(Folder::new(), arguments).await
-    }
-
-    /// `DIR` in an argument is the folder.
-    async fn start_in(folder: Folder, arguments: &[&str]) -> Self {
-        let folder_name = folder.0.to_str().unwrap();
-        let arguments = arguments.iter().map(|argument| argument.replace("DIR", folder_name).into());
-        let options = Options::from_arguments(["--listen=127.0.0.1:0".into()].into_iter().chain(arguments));
-        let server = Server::bind(options.unwrap(), provider()).await.unwrap();
-        let (address, roots) = (server.address().unwrap(), server.roots().await);
-        Self { address, roots, task: tokio::spawn(server.run()), folder }
-    }
-
-    fn client(&self) -> IstioCaBuilder {
-        IstioCa::builder(self.address.parse().unwrap(), provider()).roots(RootSource::pem(self.roots.clone()))
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        self.task.abort();
-    }
-}
-
-struct Folder(PathBuf);
-
-impl Folder {
-    fn new() -> Self {
-        static NUMBER: AtomicUsize = AtomicUsize::new(0);
-        let name = format!("mesh-control-{}-{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));
-        let path = std::env::temp_dir().join(name);
-        fs::create_dir(&path).unwrap();
-        Self(path)
-    }
-
-    fn write(&self, name: &str, text: &str) {
-        fs::write(self.0.join(name), text).unwrap();
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
-    }
-}
-
-fn id(text: &str) -> SpiffeId {
-    text.parse().unwrap()
-}
-
-async fn issue(ca: &IstioCa, of: &str, lifetime: Duration) -> Result<IssuedSvid, IssueError> {
-    ca.issue(&id(of), lifetime).await
-}
-
-fn cause(error: &IssueError) -> &IstioCaError {
-    error.source().unwrap().downcast_ref().unwrap()
-}
-
-fn refused_with(result: Result<IssuedSvid, IssueError>) -> &'static str {
-    let error = result.unwrap_err();
-    assert_eq!(error.fault(), IssueFault::Refused, "{error:?}");
-    match cause(&error) {
-        IstioCaError::Refused { code, .. } => code,
-        other => panic!("{other:?}"),
-    }
-}
-
-fn workload(name: &str, node: &str) -> String {
-    format!(
-        "- uid: Kubernetes//Pod/shop/{name}\n  name: {name}\n  namespace: shop\n  serviceAccount: {name}\n  \
-         node: {node}\n  workloadIps: []\n  services: {{}}\n"
-    )
-}
+use running::{CART, Folder, HOUR, Running, STOCK, cause, id, issue, refused_with, workload};
 
 #[tokio::test]
 async fn certificates_are_as_istio_issues_them() {

@@ -25,6 +25,7 @@ cases![
     a_renewal_fails_no_connection,
     a_revoked_client_is_cut_off_and_refused,
     a_root_is_replaced_under_traffic,
+    a_root_of_the_same_name_is_replaced_under_traffic,
     an_absent_authority_is_noticed_by_nobody,
     the_first_certificate_comes_from_the_authority,
 ];
@@ -82,8 +83,17 @@ fn an_absent_authority_is_noticed_by_nobody(workspace: &Workspace, family: Famil
     assert!(made > 100, "{made}");
 }
 
-// identity#65, identity#66, identity#67
 fn a_root_is_replaced_under_traffic(workspace: &Workspace, family: Family) {
+    replace_root(workspace, family, "the next root");
+}
+
+// As Istio's own do: who looks for a root by its name finds two.
+fn a_root_of_the_same_name_is_replaced_under_traffic(workspace: &Workspace, family: Family) {
+    replace_root(workspace, family, "cluster.local");
+}
+
+// identity#65, identity#66, identity#67
+fn replace_root(workspace: &Workspace, family: Family, organization: &str) {
     let mesh = MeshBuilder::new(workspace, family).authority(&[]).variable("SECRET_TTL", "8s").start();
     let _app = mesh.serve(Behaviour::Echo);
     ping(&mut mesh.connect(mesh.app()), b"before");
@@ -92,7 +102,7 @@ fn a_root_is_replaced_under_traffic(workspace: &Workspace, family: Family) {
     let read = |name: &str| fs::read_to_string(folder.join(name)).unwrap();
     let write = |name: &str, text: &str| fs::write(folder.join(name), text).unwrap();
     let old = read("ca-cert.pem");
-    let (new, key) = new_root();
+    let (new, key) = new_root(organization);
 
     // Everybody learns the new root, then it signs, then the old one goes.
     write("root-cert.pem", &format!("{old}{new}"));
@@ -243,10 +253,11 @@ fn certificates(node: &Node) -> serde_json::Value {
     dump["certificates"][0].clone()
 }
 
-fn new_root() -> (String, String) {
+fn new_root(organization: &str) -> (String, String) {
     let key = rcgen::KeyPair::generate().unwrap();
     let mut params = rcgen::CertificateParams::default();
-    params.distinguished_name.push(rcgen::DnType::OrganizationName, "the next root");
+    params.distinguished_name = rcgen::DistinguishedName::new();
+    params.distinguished_name.push(rcgen::DnType::OrganizationName, organization);
     params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
     params.key_usages = vec![rcgen::KeyUsagePurpose::KeyCertSign, rcgen::KeyUsagePurpose::CrlSign];
     (params.self_signed(&key).unwrap().pem(), key.serialize_pem())

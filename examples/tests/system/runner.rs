@@ -92,12 +92,15 @@ pub(crate) fn run(groups: &[(&str, &[Case])], once: &[(&str, &[Case])]) -> ExitC
     finish(count - failed.len(), &failed, 0, all - count, start)
 }
 
+/// Whether the environment says that this must not be missing.
+pub(crate) fn is_required(what: &str) -> bool {
+    env::vars().any(|(name, value)| name == "MESH_REQUIRE" && value.split(',').any(|it| it == what))
+}
+
 fn skip(reason: &str, selected: usize, filtered: usize) -> ExitCode {
-    let required =
-        env::vars().any(|(name, value)| name == "MESH_REQUIRE" && value.split(',').any(|it| it == "netns"));
     let line = "!".repeat(100);
     eprintln!("{line}\nSYSTEM TESTS DID NOT RUN: {reason}\n{line}");
-    if required {
+    if is_required("netns") {
         eprintln!("MESH_REQUIRE says that they must");
         return finish(0, &["network namespaces".to_owned()], selected, filtered, Instant::now());
     }

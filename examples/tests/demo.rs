@@ -1,5 +1,7 @@
 //! The demo as its users run it.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
+
 use std::{
     io::{BufRead, BufReader, Read},
     process::{Command, Output, Stdio},

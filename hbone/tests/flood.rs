@@ -245,7 +245,21 @@ async fn connection_without_a_request_is_closed() {
     let (connection, mut peer) = server(builder).await;
     let ended = hold_all(connection);
     assert_eq!(goaway(&mut peer).await, ResetReason::NoError);
+    while peer.next().await.is_some() {}
+    // A socket that is closed with this unread would take the goodbye back.
+    peer.send(GOAWAY, 0, 0, &[0; 8]).await;
+    drop(peer);
     assert!(ended.await.unwrap().is_none());
+}
+
+#[tokio::test(start_paused = true)]
+async fn connection_without_a_request_does_not_wait_for_a_client_that_says_nothing() {
+    let builder =
+        server::Builder::new().without_keepalive().first_request_timeout(Some(Duration::from_secs(3)));
+    let (connection, _peer) = server(builder).await;
+    let start = Instant::now();
+    assert!(hold_all(connection).await.unwrap().is_none());
+    assert!(start.elapsed() < Duration::from_secs(10));
 }
 
 #[tokio::test(start_paused = true)]

@@ -116,12 +116,15 @@ impl<T: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Lingering<T> {
         self.hold_back(flushed, || (), cx)
     }
 
-    /// Ends our side, and waits until the peer has ended its own or has had time to.
+    /// Ends our side, and waits until the peer has ended its own or has had time to. That a peer has left before it
+    /// heard our goodbye is no failure.
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<()>> {
         let this = &mut *self;
         if let State::Open = this.state {
-            ready!(Pin::new(&mut this.io).poll_shutdown(cx))?;
-            this.state = State::Ended(Box::pin(sleep(PATIENCE)));
+            this.state = match ready!(Pin::new(&mut this.io).poll_shutdown(cx)) {
+                Ok(()) => State::Ended(Box::pin(sleep(PATIENCE))),
+                Err(error) => State::Broken(Some(error)),
+            };
         }
         let State::Ended(patience) = &mut this.state else { return Poll::Ready(Ok(())) };
         let mut space = [0; 4 << 10];
@@ -180,7 +183,7 @@ mod tests {
         }
 
         fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Result<()>> {
-            Poll::Ready(Ok(()))
+            Poll::Ready(Err(ErrorKind::BrokenPipe.into()))
         }
     }
 
@@ -207,6 +210,14 @@ mod tests {
         assert_eq!(written.unwrap(), 3);
         assert_eq!(near.read(&mut [0; 2]).await.unwrap(), 1);
         assert_eq!(near.read(&mut [0; 2]).await.unwrap_err().kind(), ErrorKind::ConnectionReset);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn goodbye_that_nobody_hears_is_no_failure() {
+        let (near, _far) = duplex(64);
+        let start = Instant::now();
+        Lingering::new(Deaf(near)).shutdown().await.unwrap();
+        assert_eq!(start.elapsed(), Duration::ZERO);
     }
 
     #[tokio::test(start_paused = true)]

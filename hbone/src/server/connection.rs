@@ -4,6 +4,7 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, Waker},
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -125,7 +126,14 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Connection<T> {
         }
         match self.poll_idleness(cx) {
             None => {}
-            Some(Expire::Unused) => return self.abort(None, cx),
+            Some(Expire::Unused) => {
+                // No request can cross this goodbye; what else does is read, so that the goodbye is read as well.
+                if let Some(inner) = &mut self.inner {
+                    inner.abrupt_shutdown(Reason::NO_ERROR);
+                }
+                let deadline = Some(Instant::now() + FAREWELL);
+                self.driver.shared().control().order(Order::Drain { deadline });
+            }
             // The task is woken to obey. A request that crosses our goodbye gets its tunnel, for as long as it lasts.
             Some(Expire::Idle) => self.driver.shared().control().order(Order::Drain { deadline: None }),
         }
@@ -214,6 +222,9 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Drop for Connection<T> {
         }
     }
 }
+
+/// How long a client that never used its connection has to take leave of it.
+const FAREWELL: Duration = Duration::from_secs(5);
 
 /// Whether the client does not want an answer any more.
 fn is_taken_back(respond: &mut SendResponse<Bytes>) -> bool {

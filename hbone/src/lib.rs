@@ -52,9 +52,10 @@
 //! # Security
 //!
 //! Whatever a peer says about itself in headers is metadata: parsed leniently, within bounds, never a reason to trust
-//! it. Flow control bounds what a peer can make this end hold: one window per tunnel that is not being read, and one
-//! per connection. HTTP/2 itself is the [`h2`] crate's, with its limits on resets, pings, settings and headers.
-//! Handshakes wait for the peer without a deadline; put one around them.
+//! it. Flow control bounds what a peer can make this end hold: one window per tunnel that is not being read, and what a
+//! connection's budget allows in all. HTTP/2 itself is the [`h2`] crate's, with its limits on headers and small frames; what
+//! it does not limit (pings, settings, requests taken back) is counted here. Handshakes wait for the peer without a
+//! deadline; put one around them.
 
 pub mod client;
 mod connection;

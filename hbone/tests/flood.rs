@@ -1,4 +1,4 @@
-//! What a server does about a client that asks for too much.
+//! What each end does about a peer that asks for too much.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
@@ -6,9 +6,13 @@ mod support;
 
 use std::time::Duration;
 
-use hbone::{ConnectionError, Flood, Refusal, ResetReason, TunnelError, server};
+use hbone::{
+    ConnectError, ConnectionError, Flood, Refusal, ResetReason, TunnelError,
+    client::{self, SendConnect},
+    server,
+};
 use support::{
-    PIPE,
+    PIPE, assert_echoes,
     frames::{self, DATA, GOAWAY, HEADERS, PING, Peer, RST_STREAM, SETTINGS, WINDOW_UPDATE},
 };
 use tokio::{
@@ -40,6 +44,14 @@ fn hold_all(mut connection: server::Connection<DuplexStream>) -> JoinHandle<Opti
             }
         }
     })
+}
+
+/// Our client, and a server that is a script.
+async fn client(builder: client::Builder) -> (SendConnect, JoinHandle<Result<(), ConnectionError>>, Peer) {
+    let (near, far) = duplex(PIPE);
+    let (client, peer) = tokio::join!(builder.handshake(near), Peer::server(far, &[]));
+    let (send, connection) = client.unwrap();
+    (send, tokio::spawn(connection), peer)
 }
 
 /// Reads on until the connection is said to be over.
@@ -200,6 +212,70 @@ async fn frames_that_serve_no_tunnel_end_the_connection() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn server_that_floods_loses_the_connection_too() {
+    let ping: (u8, u8, u32, &[u8]) = (PING, 0, 0, &[7; 8]);
+    let settings: (u8, u8, u32, &[u8]) = (SETTINGS, 0, 0, &[]);
+    let unknown: (u8, u8, u32, &[u8]) = (UNKNOWN, 0, 0, &[]);
+    // Of a stream that was asked for, and answered.
+    let reset: (u8, u8, u32, &[u8]) = (RST_STREAM, 0, 1, &CANCEL);
+    for (kind, flags, stream, payload) in [ping, settings, unknown, reset] {
+        let (send, ended, mut peer) = client(client::Builder::new().control_frames(100, 10)).await;
+        let (tunnel, ()) = tokio::join!(send.connect(support::request()), async {
+            peer.next_of(HEADERS).await;
+            peer.accept(1).await;
+        });
+        let mut tunnel = tunnel.unwrap();
+        let (mut read, mut write) = tokio::io::split(peer.into_io());
+        let drained = tokio::spawn(async move { tokio::io::copy(&mut read, &mut tokio::io::sink()).await });
+        let flood = frames::encode(kind, flags, stream, payload).repeat(300);
+        // Fails once the client has hung up.
+        let _ = tokio::io::AsyncWriteExt::write_all(&mut write, &flood).await;
+        assert_flood(ended.await.unwrap().err(), Flood::ControlFrames);
+        if kind != RST_STREAM {
+            let error = tunnel.split().0.data().await.unwrap().unwrap_err();
+            let TunnelError::Lost(cause) = error else { panic!("{error:?}") };
+            assert_flood(Some(cause), Flood::ControlFrames);
+        }
+        drained.abort();
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn server_that_refuses_whatever_it_is_asked_is_no_flood() {
+    let (send, ended, mut peer) = client(client::Builder::new().control_frames(10, 1)).await;
+    for _ in 0..200 {
+        let (refused, ()) = tokio::join!(send.connect(support::request()), async {
+            let stream = peer.next_of(HEADERS).await.stream;
+            peer.send(RST_STREAM, 0, stream, &ResetReason::Refused.code().to_be_bytes()).await;
+        });
+        assert!(matches!(refused, Err(ConnectError::Reset(ResetReason::Refused))), "{refused:?}");
+    }
+    assert!(!ended.is_finished());
+}
+
+// The smallest there are, with everything in the table of headers: 24 bytes for both.
+#[tokio::test(start_paused = true)]
+async fn requests_taken_back_in_one_turn_are_counted_here_and_not_by_h2() {
+    let (connection, peer) = server(server::Builder::new()).await;
+    let ended = hold_all(connection);
+    // Literals with incremental indexing (RFC 7541 §6.2.1), so that they are 63 and 62 from then on.
+    let literal = |(name, value): (&str, &str)| {
+        let text = |text: &str| [&[u8::try_from(text.len()).unwrap()], text.as_bytes()].concat();
+        [vec![0x40], text(name), text(value)].concat()
+    };
+    let mut bytes = frames::encode(HEADERS, frames::END_HEADERS, 1, &CONNECT.map(literal).concat());
+    for stream in (3..).step_by(2).take(3_000) {
+        bytes.extend(frames::encode(HEADERS, frames::END_HEADERS, stream, &[0x80 | 63, 0x80 | 62]));
+        bytes.extend(frames::encode(RST_STREAM, 0, stream, &CANCEL));
+    }
+    let (mut read, mut write) = tokio::io::split(peer.into_io());
+    let drained = tokio::spawn(async move { tokio::io::copy(&mut read, &mut tokio::io::sink()).await });
+    let _ = tokio::io::AsyncWriteExt::write_all(&mut write, &bytes).await;
+    assert_flood(ended.await.unwrap(), Flood::Requests);
+    drained.abort();
+}
+
+#[tokio::test(start_paused = true)]
 async fn pings_now_and_then_are_answered() {
     let (connection, mut peer) = server(server::Builder::new().control_frames(100, 10)).await;
     let ended = hold_all(connection);
@@ -221,6 +297,35 @@ async fn empty_frames_end_the_connection() {
     peer.send_all(&[empty; 101]).await;
     assert_eq!(goaway(&mut peer).await, ResetReason::EnhanceYourCalm);
     assert_flood(ended.await.unwrap(), Flood::Http2);
+}
+
+// hbone#58
+#[tokio::test(start_paused = true)]
+async fn empty_frames_now_and_then_move_new_tunnels_to_another_connection() {
+    let empty: (u8, u8, u32, &[u8]) = (DATA, 0, 1, &[]);
+    let (connection, mut peer) = server(server::Builder::new()).await;
+    let ended = hold_all(connection);
+    peer.request(1, &CONNECT).await;
+    peer.send_all(&[empty; 79]).await;
+    peer.request(3, &CONNECT).await;
+    while peer.next_of(HEADERS).await.stream != 3 {}
+    peer.send_all(&[empty; 1]).await;
+    assert_eq!(goaway(&mut peer).await, ResetReason::NoError);
+    sleep(Duration::from_secs(20)).await;
+    assert!(!ended.is_finished(), "its tunnels go on");
+
+    let (send, ended, mut peer) = client(client::Builder::new()).await;
+    let (tunnel, ()) = tokio::join!(send.connect(support::request()), async {
+        peer.next_of(HEADERS).await;
+        peer.accept(1).await;
+        peer.send_all(&[empty; 80]).await;
+    });
+    let mut tunnel = tunnel.unwrap();
+    let (_, ()) = tokio::join!(assert_echoes(&mut tunnel), async {
+        let data = peer.next_of(DATA).await;
+        peer.send(DATA, 0, 1, &data.payload).await;
+    });
+    assert!(send.is_closed() && !ended.is_finished());
 }
 
 // h2 counts the resets that a peer makes it send over the connection's life, which may be weeks.

@@ -2,7 +2,16 @@
 
 mod support;
 
-use std::time::Duration;
+use std::{
+    io,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    task::{Context, Poll},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use hbone::{Baggage, ConnectResponse, HandshakeError, Refusal, ResetReason, TunnelError, client, server};
@@ -10,10 +19,10 @@ use http::{HeaderValue, Request};
 use support::{
     PIPE, assert_echoes, echo,
     frames::{self, DATA, END_HEADERS, HEADERS, Peer, RST_STREAM, SETTINGS, WINDOW_UPDATE},
-    pair, raw_client, raw_connect, request, serve, server_and_peer,
+    pair, poll_once, raw_client, raw_connect, request, serve, server_and_peer,
 };
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt, duplex},
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, ReadBuf, duplex},
     time::timeout,
 };
 
@@ -359,6 +368,63 @@ async fn trailers_end_the_direction_like_end_stream() {
         assert!(data.unwrap().is_empty());
     }
     assert!(body.trailers().await.unwrap().is_none());
+}
+
+#[tokio::test(start_paused = true)]
+async fn connection_polled_again_for_nothing_does_nothing_and_misses_nothing() {
+    let (near, far) = duplex(PIPE);
+    let near = CountReads { io: near, reads: Arc::default() };
+    let reads = Arc::clone(&near.reads);
+    let (server, mut peer) = tokio::join!(server::handshake(near), Peer::client(far));
+    let mut server = server.unwrap();
+    let connect = [(":method", "CONNECT"), (":authority", "192.0.2.7:80")];
+    for stream in [1, 3, 5] {
+        peer.request(stream, &connect).await;
+    }
+    for _ in 0..3 {
+        server.accept().await.unwrap().unwrap().refuse(Refusal::Denied);
+    }
+    // Writes the answers.
+    assert!(poll_once(server.accept()).await.is_none());
+    let before = reads.load(Ordering::Relaxed);
+    for _ in 0..100 {
+        assert!(poll_once(server.accept()).await.is_none());
+    }
+    assert_eq!(reads.load(Ordering::Relaxed), before);
+    // Arrives while nobody polls, and the task that is woken polls for another reason first.
+    peer.request(7, &connect).await;
+    assert!(poll_once(server.accept()).await.is_some());
+}
+
+/// Counts how often it is read.
+struct CountReads {
+    io: DuplexStream,
+    reads: Arc<AtomicUsize>,
+}
+
+impl AsyncRead for CountReads {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        self.reads.fetch_add(1, Ordering::Relaxed);
+        Pin::new(&mut self.io).poll_read(cx, buffer)
+    }
+}
+
+impl AsyncWrite for CountReads {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.io).poll_write(cx, data)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_shutdown(cx)
+    }
 }
 
 #[tokio::test(start_paused = true)]

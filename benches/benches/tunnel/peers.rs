@@ -27,7 +27,8 @@ pub(crate) async fn hbone_client() -> SendConnect {
         .stream_window(STREAM_WINDOW)
         .connection_window(CONNECTION_WINDOW)
         .max_frame_size(FRAME)
-        .send_buffer(SEND_BUFFER);
+        .send_buffer(SEND_BUFFER)
+        .without_keepalive();
     let (near, far) = duplex(PIPE);
     tokio::spawn(hbone_server(far));
     let (send, connection) = builder.handshake(near).await.expect("both ends are ours");
@@ -71,7 +72,8 @@ async fn hbone_server(io: DuplexStream) {
         .connection_window(CONNECTION_WINDOW)
         .max_frame_size(FRAME)
         .send_buffer(SEND_BUFFER)
-        .max_tunnels(MAX_STREAMS);
+        .max_tunnels(MAX_STREAMS)
+        .without_keepalive();
     let Ok(mut connection) = builder.handshake(io).await else { return };
     while let Some(Ok(incoming)) = connection.accept().await {
         tokio::spawn(serve_tunnel(incoming));
@@ -82,7 +84,8 @@ async fn serve_tunnel(incoming: Incoming) {
     let echo = incoming.destination().port() != 1;
     let Ok(tunnel) = incoming.accept() else { return };
     let (mut recv, mut send) = tunnel.into_split();
-    while let Some(Ok(data)) = recv.data().await {
+    while let Some(data) = recv.data().await {
+        let Ok(data) = data else { return };
         let length = data.len();
         if echo && send.send(data).await.is_err() {
             return;
@@ -116,10 +119,11 @@ impl RawClient {
         Self { send }
     }
 
-    /// Opens a stream.
+    /// Opens a stream, as h2's documentation says: once the handle is ready.
     pub(crate) async fn open(&self, port: u16) -> (RecvStream, SendStream<Bytes>) {
         let request = Request::connect(format!("192.0.2.7:{port}")).body(()).expect("a valid request");
-        let (response, body) = self.send.clone().send_request(request, false).expect("an open connection");
+        let mut send = self.send.clone().ready().await.expect("an open connection");
+        let (response, body) = send.send_request(request, false).expect("an open connection");
         (response.await.expect("an answer").into_body(), body)
     }
 }
@@ -139,7 +143,8 @@ async fn raw_server(io: DuplexStream) {
             let echo = request.uri().port_u16() != Some(1);
             let mut body = request.into_body();
             let Ok(mut send) = respond.send_response(Response::new(()), false) else { return };
-            while let Some(Ok(data)) = body.data().await {
+            while let Some(data) = body.data().await {
+                let Ok(data) = data else { return };
                 let length = data.len();
                 if echo && send.send_data(data, false).is_err() {
                     return;

@@ -12,7 +12,9 @@ use tokio::{
 };
 
 use super::{Handle, send_connect::Requests};
-use crate::connection::{ConnectionError, Driver, KeepaliveDriver, Metered, Order, Over, poll_deadline};
+use crate::connection::{
+    ConnectionError, Driver, KeepaliveDriver, Metered, Order, Orders, Over, poll_deadline,
+};
 
 /// Drives a client's connection: reads, writes and pings for all its tunnels.
 ///
@@ -27,6 +29,7 @@ pub struct Connection<T: AsyncRead + AsyncWrite + Unpin> {
     keepalive: Option<KeepaliveDriver>,
     driver: Driver,
     requests: Weak<Requests>,
+    orders: Orders,
     /// When a drain ends.
     deadline: Option<Pin<Box<Sleep>>>,
 }
@@ -38,7 +41,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Connection<T> {
         driver: Driver,
         requests: Weak<Requests>,
     ) -> Self {
-        Self { inner: Some(inner), keepalive, driver, requests, deadline: None }
+        Self { inner: Some(inner), keepalive, driver, requests, orders: Orders::default(), deadline: None }
     }
 
     /// A handle that ends the connection from elsewhere.
@@ -60,7 +63,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Connection<T> {
 
     /// Whether the connection is to end now by order.
     fn poll_control(&mut self, cx: &mut Context<'_>) -> bool {
-        match self.driver.shared().control().poll_order(cx) {
+        match self.driver.shared().control().poll_order(&mut self.orders, cx) {
             None => false,
             Some(Order::Abort) => true,
             Some(Order::Drain { deadline }) => {
@@ -97,6 +100,10 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Future for Connection<T> {
         this.driver.begin();
         let ended = Pin::new(&mut *inner).poll(cx).map_err(ConnectionError::from_h2);
         this.driver.drain();
+        if let Some(flood) = this.driver.shared().flood() {
+            this.end(Over::Flooded(flood));
+            return Poll::Ready(Err(ConnectionError::PeerFlood(flood)));
+        }
         if ended.is_ready() {
             // What is still open learns of the end now, not when this future is dropped.
             this.end(Over::Ended);

@@ -66,18 +66,14 @@ impl SendConnect {
         let request = request.to_http().ok_or(ConnectError::InvalidRequest)?;
         let mut send = self.requests.get().ok_or(ConnectError::Closed)?;
         let shared = &self.requests.shared;
-        // Never pending on a fresh clone; tells a connection that is over from a request that is wrong.
-        if let Poll::Ready(Err(error)) = send.poll_ready(&mut Context::from_waker(Waker::noop())) {
-            return Err(ConnectError::unsent(&error));
-        }
         if !shared.admit() {
             return Err(ConnectError::OverBudget);
         }
-        let (response, stream) = send.send_request(request, false).map_err(|error| {
-            if error.is_go_away() || error.is_io() {
-                ConnectError::unsent(&error)
-            } else {
-                ConnectError::InvalidRequest
+        let (response, stream) = send.send_request(request, false).map_err(|_| {
+            // Never pending on a fresh clone; tells a connection that is over from a request that is wrong.
+            match send.poll_ready(&mut Context::from_waker(Waker::noop())) {
+                Poll::Ready(Err(error)) => ConnectError::unsent(&error),
+                _ => ConnectError::InvalidRequest,
             }
         })?;
         let ends = Stream::requested(Arc::clone(shared), response, stream, permit);

@@ -34,7 +34,7 @@ impl Budget {
         self.0.limit
     }
 
-    /// How many bytes are held now, give or take 64 KiB on each connection.
+    /// How many bytes are held now, less up to 64 KiB or more up to 128 KiB on each connection.
     pub fn held(&self) -> usize {
         self.0.held.load(Ordering::Relaxed)
     }

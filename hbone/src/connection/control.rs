@@ -1,16 +1,29 @@
 use std::{
     future::Future,
     pin::Pin,
-    sync::{Mutex, PoisonError},
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     task::{Context, Poll, Waker},
 };
 
 use tokio::time::{Instant, Sleep, sleep_until};
 
 /// Where the handles leave their orders for the connection, and what wakes it.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Control {
+    /// Whether the connection is to look again: something was ordered, or its waker is used up.
+    is_changed: AtomicBool,
     state: Mutex<State>,
+}
+
+/// What the connection knows of its orders, so that it looks only when they have changed.
+#[derive(Debug, Default)]
+pub(crate) struct Orders {
+    order: Option<Order>,
+    /// What was left with the control.
+    waker: Option<Waker>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,14 +42,21 @@ struct State {
 }
 
 impl Control {
-    /// What is ordered so far; wakes the task when that changes.
-    pub(crate) fn poll_order(&self, cx: &mut Context<'_>) -> Option<Order> {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        match &mut state.waker {
-            Some(waker) => waker.clone_from(cx.waker()),
-            None => state.waker = Some(cx.waker().clone()),
+    /// What is ordered so far; wakes the task when that changes. Cost, unless it has: an atomic load.
+    #[inline]
+    pub(crate) fn poll_order(&self, known: &mut Orders, cx: &mut Context<'_>) -> Option<Order> {
+        let is_known = known.waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker()));
+        if !is_known || self.is_changed.load(Ordering::Acquire) {
+            self.look(known, cx);
         }
-        state.order
+        known.order
+    }
+
+    fn look(&self, known: &mut Orders, cx: &Context<'_>) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        self.is_changed.store(false, Ordering::Release);
+        state.waker = Some(cx.waker().clone());
+        *known = Orders { order: state.order, waker: state.waker.clone() };
     }
 
     /// Adds an order; they only become stricter.
@@ -56,10 +76,19 @@ impl Control {
 
     /// Has the connection look again.
     pub(super) fn wake(&self) {
-        let waker = self.state.lock().unwrap_or_else(PoisonError::into_inner).waker.take();
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        self.is_changed.store(true, Ordering::Release);
+        let waker = state.waker.take();
+        drop(state);
         if let Some(waker) = waker {
             waker.wake();
         }
+    }
+}
+
+impl Default for Control {
+    fn default() -> Self {
+        Self { is_changed: AtomicBool::new(true), state: Mutex::default() }
     }
 }
 
@@ -78,9 +107,37 @@ pub(crate) fn poll_deadline(
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
+    use std::{sync::Arc, task::Wake, time::Duration};
 
     use super::*;
+
+    #[derive(Default)]
+    struct Flag(AtomicBool);
+
+    impl Wake for Flag {
+        fn wake(self: Arc<Self>) {
+            self.0.store(true, Ordering::Relaxed);
+        }
+    }
+
+    #[test]
+    fn connection_is_woken_for_each_order_by_the_waker_it_used_last() {
+        let control = Control::default();
+        let mut known = Orders::default();
+        let order = Order::Drain { deadline: None };
+        for (expected, next) in [(None, order), (Some(order), Order::Abort), (Some(Order::Abort), order)] {
+            let flags = [Arc::new(Flag::default()), Arc::new(Flag::default())];
+            for flag in &flags {
+                let waker = Waker::from(Arc::clone(flag));
+                for _ in 0..2 {
+                    let seen = control.poll_order(&mut known, &mut Context::from_waker(&waker));
+                    assert_eq!(seen, expected);
+                }
+            }
+            control.order(next);
+            assert_eq!(flags.map(|flag| flag.0.load(Ordering::Relaxed)), [false, true]);
+        }
+    }
 
     #[test]
     fn orders_only_become_stricter() {
@@ -100,7 +157,7 @@ mod tests {
             let control = Control::default();
             orders.into_iter().for_each(|order| control.order(order));
             let mut cx = Context::from_waker(Waker::noop());
-            assert_eq!(control.poll_order(&mut cx), Some(expected));
+            assert_eq!(control.poll_order(&mut Orders::default(), &mut cx), Some(expected));
         }
     }
 }

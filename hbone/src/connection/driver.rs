@@ -32,11 +32,13 @@ impl Driver {
         }
     }
 
+    #[inline]
     pub(crate) fn shared(&self) -> &Arc<Shared> {
         &self.shared
     }
 
     /// Gives h2 what is gathered to be sent, and lets it receive, up to a limit.
+    #[inline]
     pub(crate) fn begin(&mut self) {
         self.shared.begin_turn();
         self.was_stalled = self.shared.is_write_stalled();
@@ -46,30 +48,36 @@ impl Driver {
     }
 
     /// Takes out of h2 what arrived on streams, so that nothing is left there.
+    #[inline]
     pub(crate) fn drain(&mut self) {
         if self.was_stalled && !self.shared.is_write_stalled() {
             self.flush();
         }
-        self.shared.swap_ready(&mut self.streams);
-        for stream in self.streams.drain(..) {
-            stream.drain();
+        if self.shared.swap_ready(&mut self.streams) {
+            for stream in self.streams.drain(..) {
+                stream.drain();
+            }
         }
         self.shared.settle();
     }
 
+    #[inline]
     fn flush(&mut self) {
-        self.shared.swap_unsent(&mut self.streams);
-        for stream in self.streams.drain(..) {
-            stream.flush();
+        if self.shared.swap_unsent(&mut self.streams) {
+            for stream in self.streams.drain(..) {
+                stream.flush();
+            }
         }
     }
 
     /// The window to give the connection, if it is to change.
+    #[inline]
     pub(crate) fn next_window(&mut self) -> Option<u32> {
         self.lending.update(self.shared.held())
     }
 
     /// The window to give all streams, if it is to change.
+    #[inline]
     pub(crate) fn next_stream_window(&self) -> Option<u32> {
         if !self.shared.is_bulk() {
             return None;

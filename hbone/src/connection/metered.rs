@@ -10,7 +10,7 @@ use tokio::{
     time::Instant,
 };
 
-use super::{Shared, lingering::Lingering};
+use super::{Order, Shared, lingering::Lingering};
 use crate::proto::{
     Flood,
     flood::{Bucket, FrameMeter, Rate},
@@ -25,26 +25,42 @@ use crate::proto::{
 pub(crate) struct Metered<T> {
     io: Lingering<T>,
     shared: Arc<Shared>,
-    /// What counts frames that serve no tunnel; a server's.
-    frames: Option<(FrameMeter, Bucket)>,
+    /// Reads the frames that arrive.
+    meter: FrameMeter,
+    /// Counts those that serve no tunnel.
+    bucket: Bucket,
     /// The end, until the turn it waits for.
     end: Option<Result<()>>,
 }
 
 impl<T> Metered<T> {
-    pub(crate) fn new(io: T, shared: Arc<Shared>) -> Self {
-        Self { io: Lingering::new(io), shared, frames: None, end: None }
-    }
-
-    /// Counts the frames that serve no tunnel, too.
-    pub(crate) fn with_frames(self, rate: Rate) -> Self {
-        Self { frames: Some((FrameMeter::new(), Bucket::new(rate))), ..self }
+    /// The stream to a peer that `meter` knows, and how many frames without use it may send.
+    pub(crate) fn new(io: T, shared: Arc<Shared>, meter: FrameMeter, rate: Rate) -> Self {
+        let bucket = Bucket::new(rate);
+        Self { io: Lingering::new(io), shared, meter, bucket, end: None }
     }
 
     fn note_sent(&mut self, written: &Poll<Result<usize>>) {
         self.shared.note_write(written.is_pending());
-        if let (Some((meter, _)), Poll::Ready(Ok(bytes))) = (&mut self.frames, written) {
-            meter.handle_sent(*bytes);
+        if let Poll::Ready(Ok(bytes)) = written {
+            self.meter.handle_sent(*bytes);
+        }
+    }
+
+    fn note_received(&mut self, received: &[u8]) {
+        self.shared.note_received(received.len());
+        self.meter.handle_opened(self.shared.opened());
+        let had_few = self.meter.empty() < FEW_EMPTY_FRAMES;
+        let count = self.meter.handle_received(received);
+        self.shared.note_heads(self.meter.heads());
+        if count == 0 {
+            return;
+        }
+        if !self.bucket.take(count, || Instant::now().into_std()) {
+            self.shared.note_flood(Flood::ControlFrames);
+        }
+        if had_few && self.meter.empty() >= FEW_EMPTY_FRAMES {
+            self.shared.control().order(Order::Drain { deadline: None });
         }
     }
 }
@@ -72,13 +88,7 @@ impl<T: AsyncRead + Unpin> AsyncRead for Metered<T> {
             cx.waker().wake_by_ref();
             return Poll::Pending;
         }
-        this.shared.note_received(received.len());
-        if let Some((meter, bucket)) = &mut this.frames {
-            let count = meter.handle_received(received);
-            if count > 0 && !bucket.take(count, || Instant::now().into_std()) {
-                this.shared.note_flood(Flood::ControlFrames);
-            }
-        }
+        this.note_received(received);
         Poll::Ready(read)
     }
 }
@@ -115,3 +125,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Metered<T> {
         Pin::new(&mut self.io).poll_shutdown(cx)
     }
 }
+
+/// h2 closes a connection, with all its tunnels, at the 101st DATA frame without payload in its life. After this many, new
+/// tunnels go to another, so that a peer that sends one now and then loses nothing by it.
+const FEW_EMPTY_FRAMES: u32 = 80;

@@ -8,8 +8,11 @@ mod keepalive;
 mod lingering;
 mod metered;
 mod refusals;
+mod setters;
 mod settings;
 mod shared;
+mod stream_list;
+mod wake_flag;
 
 pub(crate) mod limits {
     pub(crate) use super::settings::{
@@ -25,11 +28,13 @@ pub use self::{
     refusals::Refusals,
 };
 pub(crate) use self::{
-    control::{Control, Order, poll_deadline},
+    control::{Control, Order, Orders, poll_deadline},
     driver::Driver,
     error::from_reason,
     keepalive::KeepaliveDriver,
     metered::Metered,
+    setters::setters,
     settings::Settings,
     shared::{Over, Shared},
+    wake_flag::WakeFlag,
 };

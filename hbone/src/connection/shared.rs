@@ -11,6 +11,7 @@ use tokio::time::Instant;
 use super::{
     Budget, ConnectionError, Control, Refusals, Settings,
     budget::{Charge, STEP},
+    stream_list::StreamList,
 };
 use crate::{
     proto::{Flood, flood::Bucket},
@@ -20,10 +21,10 @@ use crate::{
 /// What a connection's driver and its tunnels share.
 #[derive(Debug)]
 pub(crate) struct Shared {
-    /// Streams on which something happened that the driver has not looked at. `None` once there is no driver.
-    ready: Mutex<Option<Vec<Arc<Stream>>>>,
-    /// Streams with something to send that h2 has not. `None` once there is no driver.
-    unsent: Mutex<Option<Vec<Arc<Stream>>>>,
+    /// Streams on which something happened that the driver has not looked at.
+    ready: StreamList,
+    /// Streams with something to send that h2 has not.
+    unsent: StreamList,
     /// Counts the driver's turns.
     turn: AtomicU64,
     /// Whether the byte stream below took nothing when it was last tried.
@@ -34,9 +35,13 @@ pub(crate) struct Shared {
     held: AtomicUsize,
     /// Bytes received on the connection so far.
     received: AtomicU64,
+    /// Frames of kind HEADERS received on the connection so far.
+    heads: AtomicU64,
     /// How many may have been received when the driver next looks at its streams.
     turn_end: AtomicU64,
-    tunnels: AtomicUsize,
+    /// Tunnels, and requests for one, so far, and those that are gone.
+    opened: AtomicU64,
+    gone: AtomicU64,
     /// Whether a tunnel has been in bulk.
     is_bulk: AtomicBool,
     stream_budget: usize,
@@ -69,15 +74,17 @@ pub(crate) enum Over {
 impl Shared {
     pub(crate) fn new(settings: &Settings) -> Arc<Self> {
         Arc::new(Self {
-            ready: Mutex::new(Some(Vec::new())),
-            unsent: Mutex::new(Some(Vec::new())),
+            ready: StreamList::new(),
+            unsent: StreamList::new(),
             turn: AtomicU64::new(0),
             is_write_stalled: AtomicBool::new(false),
             over: OnceLock::new(),
             held: AtomicUsize::new(0),
             received: AtomicU64::new(0),
+            heads: AtomicU64::new(0),
             turn_end: AtomicU64::new(u64::MAX),
-            tunnels: AtomicUsize::new(0),
+            opened: AtomicU64::new(0),
+            gone: AtomicU64::new(0),
             is_bulk: AtomicBool::new(false),
             stream_budget: settings.stream_budget(),
             connection_budget: settings.connection_budget,
@@ -91,43 +98,38 @@ impl Shared {
         })
     }
 
+    #[inline]
     pub(crate) fn control(&self) -> &Control {
         &self.control
     }
 
     /// Puts a stream before the driver. Called by h2, with its locks held.
     pub(crate) fn push_ready(&self, stream: Arc<Stream>) {
-        let mut ready = self.ready.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(ready) = &mut *ready {
-            ready.push(stream);
-        }
+        self.ready.push(stream);
     }
 
-    /// Exchanges the list of streams to look at with an empty one.
-    pub(super) fn swap_ready(&self, other: &mut Vec<Arc<Stream>>) {
-        swap(&self.ready, other);
+    /// Exchanges the list of streams to look at with an empty one; says whether there are any.
+    #[inline]
+    pub(super) fn swap_ready(&self, other: &mut Vec<Arc<Stream>>) -> bool {
+        self.ready.swap(other)
     }
 
     /// Puts a stream before the driver that has something to send, and wakes it.
     pub(crate) fn push_unsent(&self, stream: Arc<Stream>) {
-        let mut unsent = self.unsent.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(unsent) = &mut *unsent {
-            unsent.push(stream);
-        }
-        drop(unsent);
+        self.unsent.push(stream);
         self.control.wake();
     }
 
-    /// Exchanges the list of streams with something to send with an empty one.
-    pub(super) fn swap_unsent(&self, other: &mut Vec<Arc<Stream>>) {
-        swap(&self.unsent, other);
+    /// Exchanges the list of streams with something to send with an empty one; says whether there are any.
+    #[inline]
+    pub(super) fn swap_unsent(&self, other: &mut Vec<Arc<Stream>>) -> bool {
+        self.unsent.swap(other)
     }
 
     /// There is no driver any more. Yields what it left undone.
     pub(super) fn close_ready(&self) -> Vec<Arc<Stream>> {
-        let unsent = self.unsent.lock().unwrap_or_else(PoisonError::into_inner).take();
-        drop(unsent);
-        self.ready.lock().unwrap_or_else(PoisonError::into_inner).take().unwrap_or_default()
+        drop(self.unsent.close());
+        self.ready.close()
     }
 
     /// Which turn the driver is in, or had last.
@@ -226,15 +228,22 @@ impl Shared {
     }
 
     pub(crate) fn tunnel_opened(&self) {
-        self.tunnels.fetch_add(1, Ordering::Relaxed);
+        self.opened.fetch_add(1, Ordering::Relaxed);
     }
 
     pub(crate) fn tunnel_gone(&self) {
-        self.tunnels.fetch_sub(1, Ordering::Relaxed);
+        self.gone.fetch_add(1, Ordering::Release);
     }
 
     pub(crate) fn tunnels(&self) -> usize {
-        self.tunnels.load(Ordering::Relaxed)
+        // In this order: what is gone was opened before.
+        let gone = self.gone.load(Ordering::Acquire);
+        usize::try_from(self.opened().saturating_sub(gone)).unwrap_or(usize::MAX)
+    }
+
+    /// How many tunnels there were so far, with requests for one.
+    pub(super) fn opened(&self) -> u64 {
+        self.opened.load(Ordering::Relaxed)
     }
 
     /// How many bytes have arrived so far.
@@ -242,16 +251,29 @@ impl Shared {
         self.received.load(Ordering::Relaxed)
     }
 
+    #[inline]
     pub(super) fn note_received(&self, bytes: usize) {
-        self.received.fetch_add(bytes as u64, Ordering::Relaxed);
+        // Only the driver writes it.
+        self.received.store(self.received() + bytes as u64, Ordering::Relaxed);
+    }
+
+    /// How many frames of kind HEADERS have arrived so far: no fewer than requests.
+    pub(crate) fn heads(&self) -> u64 {
+        self.heads.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn note_heads(&self, heads: u64) {
+        self.heads.store(heads, Ordering::Relaxed);
     }
 
     /// Whether the driver is to look at its streams before more is received.
+    #[inline]
     pub(super) fn is_turn_over(&self) -> bool {
         self.received() >= self.turn_end.load(Ordering::Relaxed) || self.flood().is_some()
     }
 
     /// Whether nothing has been received since the driver last looked at its streams.
+    #[inline]
     pub(super) fn is_turn_fresh(&self) -> bool {
         self.received().saturating_add(TURN) <= self.turn_end.load(Ordering::Relaxed)
     }
@@ -273,16 +295,20 @@ impl Shared {
         }
     }
 
+    #[inline]
     pub(crate) fn flood(&self) -> Option<Flood> {
         self.flood.get().copied()
     }
 
+    #[inline]
     pub(super) fn begin_turn(&self) {
-        self.turn.fetch_add(1, Ordering::AcqRel);
+        // Only the driver writes it.
+        self.turn.store(self.turn.load(Ordering::Relaxed) + 1, Ordering::Release);
         self.turn_end.store(self.received() + TURN, Ordering::Relaxed);
     }
 
     /// Brings the process's account up to date.
+    #[inline]
     pub(super) fn settle(&self) {
         if let Some(budget) = &self.budget {
             self.charge.lock().unwrap_or_else(PoisonError::into_inner).settle(budget, self.held());
@@ -298,12 +324,6 @@ impl Drop for Shared {
     }
 }
 
-fn swap(list: &Mutex<Option<Vec<Arc<Stream>>>>, other: &mut Vec<Arc<Stream>>) {
-    if let Some(list) = &mut *list.lock().unwrap_or_else(PoisonError::into_inner) {
-        std::mem::swap(list, other);
-    }
-}
-
 /// How much is received before the driver takes it out of h2, which keeps each frame in some 250 bytes of its own: 6,500
 /// of the smallest.
 const TURN: u64 = 64 << 10;
@@ -316,7 +336,7 @@ mod tests {
     };
 
     use super::*;
-    use crate::proto::flood::Rate;
+    use crate::{connection::Orders, proto::flood::Rate};
 
     #[derive(Default)]
     struct Flag(AtomicBool);
@@ -333,7 +353,8 @@ mod tests {
         let shared = Shared::new(&settings);
         for (is_flood, is_woken) in [(false, false), (true, true), (true, false)] {
             let flag = Arc::new(Flag::default());
-            shared.control().poll_order(&mut Context::from_waker(&Waker::from(Arc::clone(&flag))));
+            let waker = Waker::from(Arc::clone(&flag));
+            shared.control().poll_order(&mut Orders::default(), &mut Context::from_waker(&waker));
             shared.note_broken_off();
             assert_eq!((shared.flood().is_some(), flag.0.load(Ordering::Relaxed)), (is_flood, is_woken));
         }

@@ -18,6 +18,7 @@ impl Lending {
     /// The connection holds `held` bytes now. Yields the window to set, if it is to change.
     ///
     /// It follows in steps of an eighth of the base, since each is a lock and perhaps a frame.
+    #[inline]
     pub(crate) fn update(&mut self, held: usize) -> Option<u32> {
         let held = u32::try_from(held).unwrap_or(u32::MAX).min(MAX_WINDOW - self.base);
         let step = (self.base / 8).max(1);
@@ -86,7 +87,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn others_always_have_seven_eighths_of_the_base(
+        fn target_leaves_others_seven_eighths_of_the_base(
             base in 65_535..64u32 << 20,
             steps in prop::collection::vec(0..1usize << 30, 1..50),
         ) {

@@ -55,10 +55,15 @@ impl Destination {
 
     /// The text form, written without the machinery of formatting: each request needs it.
     pub(super) fn to_authority(&self) -> String {
-        let mut text = String::with_capacity(MAX_SOCKET_ADDRESS);
+        let port_length = 1 + decimal_length(self.port);
+        // To the byte: what grows or shrinks costs another allocation.
+        let mut text = String::new();
         match &self.host {
             Host::Ip(IpAddr::V4(ip)) => {
-                for (index, octet) in ip.octets().into_iter().enumerate() {
+                let octets = ip.octets();
+                let digits: usize = octets.iter().map(|octet| decimal_length((*octet).into())).sum();
+                text.reserve_exact(digits + 3 + port_length);
+                for (index, octet) in octets.into_iter().enumerate() {
                     if index > 0 {
                         text.push('.');
                     }
@@ -66,7 +71,10 @@ impl Destination {
                 }
             }
             Host::Ip(IpAddr::V6(_)) => return self.to_string(),
-            Host::Name(name) => text.push_str(name),
+            Host::Name(name) => {
+                text.reserve_exact(name.len() + port_length);
+                text.push_str(name);
+            }
         }
         text.push(':');
         push_number(&mut text, self.port);
@@ -100,8 +108,10 @@ fn push_number(text: &mut String, number: u16) {
     text.push(char::from(b'0' + u8::try_from(number % 10).unwrap_or_default()));
 }
 
-/// `255.255.255.255:65535`
-const MAX_SOCKET_ADDRESS: usize = 21;
+/// How many digits a number has in decimal.
+fn decimal_length(number: u16) -> usize {
+    1 + [10, 100, 1_000, 10_000].into_iter().filter(|power| number >= *power).count()
+}
 
 impl From<SocketAddr> for Destination {
     /// Drops the scope and flow label of an IPv6 address: they mean nothing to the far end.
@@ -220,7 +230,9 @@ mod tests {
         fn authority_is_the_text_form(ip: IpAddr, port: u16, name in "[a-z]{1,9}(\\.[a-z]{1,9}){0,3}") {
             for host in [Host::Ip(ip), Host::Name(name.into())] {
                 let destination = Destination { host, port };
-                prop_assert_eq!(destination.to_authority(), destination.to_string());
+                let authority = destination.to_authority();
+                prop_assert_eq!(&authority, &destination.to_string());
+                prop_assert!(authority.capacity() == authority.len() || matches!(destination.host, Host::Ip(IpAddr::V6(_))));
             }
         }
     }

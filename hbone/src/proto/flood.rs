@@ -71,31 +71,78 @@ impl Bucket {
     }
 }
 
-/// Reads the heads of the frames that a client sends (RFC 9113 §4.1), and tells which of them serve no tunnel.
+/// Reads the heads of the frames that a peer sends (RFC 9113 §4.1), and tells which of them serve no tunnel.
 ///
 /// What is legitimate in proportion is not counted: one reset for each request, and window updates for what was sent to
-/// the peer. It follows the bytes as they come and looks at nine of each frame.
+/// the peer. What a peer does not use of that is kept for it only up to what it could need at a time. The meter follows
+/// the bytes as they come and looks at nine of each frame.
 #[derive(Debug)]
 pub(crate) struct FrameMeter {
+    role: Role,
     /// Bytes to pass over: the preface, and then payloads.
     skip: usize,
     head: [u8; HEAD],
     have: usize,
+    /// Frames of kind HEADERS so far.
+    heads: u64,
+    /// DATA frames that carry nothing so far.
+    empty: u32,
+    /// How many tunnels were asked for, as far as it was told.
+    opened: u64,
     /// Resets that requests allow for.
     resets: u64,
     /// Window updates that what was sent allows for, each times [`BYTES_PER_UPDATE`].
     updates: u64,
 }
 
+/// Which end the peer is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Role {
+    Client,
+    Server,
+}
+
 impl FrameMeter {
-    /// Begins with a client's preface.
-    pub(crate) fn new() -> Self {
-        Self { skip: PREFACE, head: [0; HEAD], have: 0, resets: 0, updates: 0 }
+    /// Reads what a client sends, which begins with a preface.
+    pub(crate) fn of_client() -> Self {
+        Self::new(Role::Client, PREFACE)
+    }
+
+    /// Reads what a server sends.
+    pub(crate) fn of_server() -> Self {
+        Self::new(Role::Server, 0)
+    }
+
+    fn new(role: Role, skip: usize) -> Self {
+        Self { role, skip, head: [0; HEAD], have: 0, heads: 0, empty: 0, opened: 0, resets: 0, updates: 0 }
+    }
+
+    /// How many frames of kind HEADERS have begun.
+    pub(crate) fn heads(&self) -> u64 {
+        self.heads
+    }
+
+    /// How many DATA frames that carry nothing, not even an end, have begun.
+    pub(crate) fn empty(&self) -> u32 {
+        self.empty
     }
 
     /// Bytes were sent to the peer.
     pub(crate) fn handle_sent(&mut self, bytes: usize) {
-        self.updates = self.updates.saturating_add(bytes as u64);
+        self.updates = self.updates.saturating_add(bytes as u64).min(MAX_UPDATES);
+    }
+
+    /// So many tunnels were asked for on the connection until now. A server may reset each, whether it answered or not; a
+    /// client's own requests are seen as they come.
+    pub(crate) fn handle_opened(&mut self, opened: u64) {
+        if self.role == Role::Server {
+            self.allow_resets(opened.saturating_sub(self.opened));
+            self.opened = opened;
+        }
+    }
+
+    fn allow_resets(&mut self, resets: u64) {
+        self.resets = self.resets.saturating_add(resets).min(MAX_RESETS);
     }
 
     /// Bytes came from the peer. How many of the frames that begin in them serve no tunnel.
@@ -127,9 +174,16 @@ impl FrameMeter {
         let [high, middle, low, kind, flags, ..] = self.head;
         self.skip = usize::from(high) << 16 | usize::from(middle) << 8 | usize::from(low);
         match kind {
-            DATA => self.skip == 0 && flags & END_STREAM == 0,
+            DATA => {
+                let is_empty = self.skip == 0 && flags & END_STREAM == 0;
+                self.empty = self.empty.saturating_add(u32::from(is_empty));
+                is_empty
+            }
             HEADERS => {
-                self.resets += 1;
+                self.heads += 1;
+                if self.role == Role::Client {
+                    self.allow_resets(1);
+                }
                 false
             }
             RST_STREAM => !spend(&mut self.resets, 1),
@@ -160,6 +214,10 @@ const WINDOW_UPDATE: u8 = 0x8;
 const END_STREAM: u8 = 0x1;
 /// Two updates, the stream's and the connection's, for each DATA frame of a chatty tunnel: 9 bytes and a few.
 const BYTES_PER_UPDATE: u64 = 8;
+/// Four connection windows of the usual 16 MiB, on their way or unread: 8 million updates.
+const MAX_UPDATES: u64 = 64 << 20;
+/// More tunnels than a connection has at a time.
+const MAX_RESETS: u64 = 1 << 16;
 
 #[cfg(test)]
 mod tests {
@@ -174,7 +232,7 @@ mod tests {
     }
 
     fn metered(sent: usize, frames: &[Vec<u8>]) -> u32 {
-        let mut meter = FrameMeter::new();
+        let mut meter = FrameMeter::of_client();
         meter.handle_sent(sent);
         meter.handle_received(&[&[0; PREFACE], &*frames.concat()].concat())
     }
@@ -202,11 +260,48 @@ mod tests {
     }
 
     #[test]
+    fn server_may_reset_what_was_asked_of_it() {
+        let mut meter = FrameMeter::of_server();
+        let reset = frame(RST_STREAM, 0, 4);
+        // An answer, or several, allow for nothing.
+        assert_eq!(
+            meter.handle_received(&[frame(HEADERS, 4, 1), frame(HEADERS, 4, 1), reset.clone()].concat()),
+            1
+        );
+        for opened in [1, 2, 2] {
+            meter.handle_opened(opened);
+        }
+        assert_eq!(meter.handle_received(&reset.repeat(3)), 1);
+    }
+
+    #[test]
+    fn allowance_does_not_grow_without_end() {
+        let mut meter = FrameMeter::of_server();
+        for round in 1..=3 {
+            meter.handle_opened(round * MAX_RESETS);
+            meter.handle_sent(1 << 30);
+        }
+        let update = frame(WINDOW_UPDATE, 0, 4).repeat(1 << 16);
+        let updates: u32 =
+            (0..(MAX_UPDATES / BYTES_PER_UPDATE) >> 16).map(|_| meter.handle_received(&update)).sum();
+        assert_eq!((updates, meter.handle_received(&update)), (0, 1 << 16));
+        let resets = frame(RST_STREAM, 0, 4).repeat(1 << 16);
+        assert_eq!((meter.handle_received(&resets), meter.handle_received(&resets)), (0, 1 << 16));
+    }
+
+    #[test]
+    fn empty_frames_are_told_apart() {
+        let mut meter = FrameMeter::of_server();
+        meter.handle_received(&[frame(DATA, 0, 0), frame(DATA, END_STREAM, 0), frame(DATA, 0, 1)].concat());
+        assert_eq!(meter.empty(), 1);
+    }
+
+    #[test]
     fn bytes_may_come_in_any_pieces() {
         let frames = [frame(0x6, 0, 8), frame(DATA, 0, 200), frame(0x4, 0, 0), frame(0x6, 0, 8)].concat();
         let bytes = [&[0; PREFACE], &*frames].concat();
         for size in 1..bytes.len() {
-            let mut meter = FrameMeter::new();
+            let mut meter = FrameMeter::of_client();
             let count: u32 = bytes.chunks(size).map(|piece| meter.handle_received(piece)).sum();
             assert_eq!(count, 3, "{size}");
         }

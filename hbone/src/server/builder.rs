@@ -8,13 +8,14 @@ use tokio::{
 use super::Connection;
 use crate::{
     connection::{
-        Budget, Driver, HandshakeError, KeepaliveDriver, Metered, Refusals, Settings, Shared,
-        limits::{
-            DATA_FRAME_BUDGET, FOR_EVER, INITIAL_WINDOW, MAX_FRAME_SIZE_LIMIT, MAX_WINDOW,
-            MIN_FRAME_SIZE_LIMIT, RESETS_FOR_ERRORS,
-        },
+        Driver, HandshakeError, KeepaliveDriver, Metered, Refusals, Settings, Shared,
+        limits::{DATA_FRAME_BUDGET, FOR_EVER, RESETS_FOR_ERRORS},
+        setters,
     },
-    proto::{flood::Rate, idleness::Idleness},
+    proto::{
+        flood::{FrameMeter, Rate},
+        idleness::Idleness,
+    },
 };
 
 /// Starts HTTP/2 as a server on `io`, with the defaults of [`Builder`].
@@ -69,14 +70,6 @@ impl Builder {
         self
     }
 
-    /// How many frames that serve no tunnel (pings, settings, priorities and the like) a peer may send at once, and how
-    /// many more each second, before the connection is closed with ENHANCE_YOUR_CALM: 1000 and 100 by default; Envoy lets
-    /// as many wait to be answered.
-    pub fn control_frames(mut self, burst: u32, per_second: u32) -> Self {
-        self.settings.control_frames = Rate { burst, per_second };
-        self
-    }
-
     /// How many requests a peer may take back before they were answered, or make that are none for a tunnel, at once, and
     /// how many more each second, before the connection is closed with ENHANCE_YOUR_CALM: 1000 and 1000 by default. Each
     /// may have cost a connection to its destination ("rapid reset").
@@ -98,52 +91,12 @@ impl Builder {
         self
     }
 
-    /// How much a peer may send into a tunnel that is not being read, for good: the window neither starts smaller nor
-    /// grows.
-    ///
-    /// Bounds both the rate over a long way, at one window per round trip, and the memory a stalled tunnel costs. By
-    /// default it is 1 MiB and grows, see [`stream_window_limit`](Self::stream_window_limit).
-    pub fn stream_window(mut self, bytes: u32) -> Self {
-        self.settings.stream_window = bytes.clamp(1, MAX_WINDOW);
-        self.settings.stream_window_limit = self.settings.stream_window;
-        self
-    }
-
-    /// How large the windows of a connection's tunnels become once one of them is in bulk: 4 MiB by default.
-    ///
-    /// That is when its consumer has taken four windows and keeps up. HTTP/2 has one size for all tunnels, so they grow
-    /// only while all that are open could stall within the [`connection_budget`](Self::connection_budget). Below the
-    /// [`stream_window`](Self::stream_window) there is no growth. To be set after it.
-    pub fn stream_window_limit(mut self, bytes: u32) -> Self {
-        self.settings.stream_window_limit = bytes.min(MAX_WINDOW);
-        self
-    }
-
-    /// How much a peer may send into all tunnels together beyond what is held for those that are not being read: 16 MiB
-    /// by default, as in the reference, which however counts what is held. At least the 65,535 it begins with (RFC 9113
-    /// §6.9.2).
-    pub fn connection_window(mut self, bytes: u32) -> Self {
-        self.settings.connection_window = bytes.clamp(INITIAL_WINDOW, MAX_WINDOW);
-        self
-    }
-
-    /// How much memory the unread bytes of one tunnel may take before it is reset with ENHANCE_YOUR_CALM: by default
-    /// twice its largest window and 4 KiB, which no peer that keeps to the window can exceed.
-    pub fn stream_budget(mut self, bytes: usize) -> Self {
-        self.settings.stream_budget = Some(bytes);
-        self
-    }
+    setters!();
 
     /// How much memory unread bytes may take on the connection before new tunnels are refused with REFUSED_STREAM, so
     /// that the peer opens them on another: 256 MiB by default. Open tunnels go on.
     pub fn connection_budget(mut self, bytes: usize) -> Self {
         self.settings.connection_budget = bytes;
-        self
-    }
-
-    /// Makes the connection part of the process's [`Budget`]. By default there is none.
-    pub fn budget(mut self, budget: Budget) -> Self {
-        self.settings.budget = Some(budget);
         self
     }
 
@@ -153,34 +106,9 @@ impl Builder {
         self
     }
 
-    /// The longest frame the peer may send: 64 KiB by default, at least 16 KiB and below 16 MiB (RFC 9113 §6.5.2).
-    pub fn max_frame_size(mut self, bytes: u32) -> Self {
-        self.settings.max_frame_size = bytes.clamp(MIN_FRAME_SIZE_LIMIT, MAX_FRAME_SIZE_LIMIT);
-        self
-    }
-
     /// How large the headers of a request may be: 64 KiB by default, as in the reference.
     pub fn max_header_list_size(mut self, bytes: u32) -> Self {
         self.settings.max_header_list_size = bytes;
-        self
-    }
-
-    /// How much of what was written may wait in each tunnel for the connection to take it: 256 KiB by default.
-    pub fn send_buffer(mut self, bytes: usize) -> Self {
-        self.settings.send_buffer = bytes;
-        self
-    }
-
-    /// How long after the handshake to send a ping, and after that to a peer from which nothing has arrived for so long;
-    /// and how long to wait for an answer: 10 s and 20 s by default, as in the reference.
-    pub fn keepalive(mut self, interval: Duration, timeout: Duration) -> Self {
-        self.settings.keepalive = Some((interval.min(FOR_EVER), timeout.min(FOR_EVER)));
-        self
-    }
-
-    /// Sends no pings. A peer that vanishes is then noticed only when something is sent.
-    pub fn without_keepalive(mut self) -> Self {
-        self.settings.keepalive = None;
         self
     }
 
@@ -199,6 +127,7 @@ impl Builder {
     {
         let settings = &self.settings;
         let shared = Shared::new(settings);
+        let io = Metered::new(io, Arc::clone(&shared), FrameMeter::of_client(), settings.control_frames);
         let mut connection = h2::server::Builder::new()
             .initial_window_size(settings.stream_window)
             .initial_connection_window_size(settings.connection_window)
@@ -211,13 +140,13 @@ impl Builder {
             // and went within a turn.
             .max_pending_accept_reset_streams(PENDING_RESETS)
             .max_local_error_reset_streams(Some(RESETS_FOR_ERRORS))
-            .handshake(Metered::new(io, Arc::clone(&shared)).with_frames(settings.control_frames))
+            .handshake(io)
             .await
             .map_err(HandshakeError::from_h2)?;
-        let keepalive = settings
-            .keepalive
-            .zip(connection.ping_pong())
-            .map(|((interval, timeout), ping_pong)| KeepaliveDriver::new(interval, timeout, ping_pong));
+        // Not asked for unless used, since h2 then looks for pings each time it is polled.
+        let keepalive = settings.keepalive.and_then(|(interval, timeout)| {
+            Some(KeepaliveDriver::new(interval, timeout, connection.ping_pong()?))
+        });
         let now = Instant::now();
         let idleness = Idleness::new(self.first_request_timeout, self.idle_timeout, now.into_std());
         Ok(Connection::new(connection, keepalive, Driver::new(shared, settings), idleness, self.max_pending))

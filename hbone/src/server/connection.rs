@@ -17,7 +17,9 @@ use tokio::{
 
 use super::{Handle, Incoming};
 use crate::{
-    connection::{ConnectionError, Driver, KeepaliveDriver, Metered, Order, Over, poll_deadline},
+    connection::{
+        ConnectionError, Driver, KeepaliveDriver, Metered, Order, Orders, Over, WakeFlag, poll_deadline,
+    },
     proto::{
         Flood,
         idleness::{Expire, Idleness},
@@ -35,7 +37,12 @@ pub struct Connection<T: AsyncRead + AsyncWrite + Unpin> {
     inner: Option<h2::server::Connection<Metered<T>, Bytes>>,
     keepalive: Option<KeepaliveDriver>,
     driver: Driver,
+    /// Whether there is anything to do.
+    wake_flag: WakeFlag,
+    /// Raises it.
+    waker: Waker,
     is_draining: bool,
+    orders: Orders,
     /// When a drain ends.
     deadline: Option<Pin<Box<Sleep>>>,
     /// Requests that nobody has taken yet.
@@ -56,11 +63,15 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Connection<T> {
         idleness: Idleness,
         max_pending: usize,
     ) -> Self {
+        let wake_flag = WakeFlag::new();
         Self {
             inner: Some(inner),
             keepalive,
             driver,
+            waker: wake_flag.waker(),
+            wake_flag,
             is_draining: false,
+            orders: Orders::default(),
             deadline: None,
             waiting: VecDeque::new(),
             max_pending,
@@ -79,7 +90,8 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Connection<T> {
     ///
     /// A request that is no CONNECT, or whose authority is no host and port, is answered with 400 and not yielded: it
     /// does not end the connection. Nor is one yielded that the client has taken back. `None` when the connection is
-    /// closed in good order, drained or aborted.
+    /// closed in good order, drained or aborted, or was closed since its first request
+    /// [did not come](super::Builder::first_request_timeout).
     ///
     /// # Errors
     ///
@@ -93,9 +105,22 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Connection<T> {
     }
 
     /// Polls for the next request, see [`accept`](Self::accept).
+    ///
+    /// Cost, if nothing has happened since it was polled last, as after each request that it yielded: two atomics and a lock.
     pub fn poll_accept(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Incoming, ConnectionError>>> {
+        if self.wake_flag.take(cx) {
+            let waker = std::mem::replace(&mut self.waker, Waker::noop().clone());
+            let next = self.drive(&mut Context::from_waker(&waker));
+            self.waker = waker;
+            return next;
+        }
+        if self.inner.is_none() { Poll::Ready(None) } else { self.next_waiting() }
+    }
+
+    /// Does whatever there is to do.
+    fn drive(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Incoming, ConnectionError>>> {
         let Some(inner) = &mut self.inner else { return Poll::Ready(None) };
-        match self.driver.shared().control().poll_order(cx) {
+        match self.driver.shared().control().poll_order(&mut self.orders, cx) {
             None => {}
             Some(Order::Abort) => return self.abort(None, cx),
             Some(Order::Drain { deadline }) => {
@@ -137,7 +162,12 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Connection<T> {
             // The task is woken to obey. A request that crosses our goodbye gets its tunnel, for as long as it lasts.
             Some(Expire::Idle) => self.driver.shared().control().order(Order::Drain { deadline: None }),
         }
-        while let Some(mut incoming) = self.waiting.pop_front() {
+        self.next_waiting()
+    }
+
+    #[inline]
+    fn next_waiting(&mut self) -> Poll<Option<Result<Incoming, ConnectionError>>> {
+        while let Some(incoming) = self.waiting.pop_front() {
             if !incoming.is_cancelled() {
                 return Poll::Ready(Some(Ok(incoming)));
             }
@@ -156,6 +186,10 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Connection<T> {
                     self.requests += 1;
                     let may_wait = self.waiting.len() < self.max_pending;
                     self.waiting.extend(receive(request, respond, may_wait, &self.driver));
+                    if self.requests == self.driver.shared().heads() {
+                        // The last: h2 has nothing more to do than when it was asked for this one.
+                        break Poll::Pending;
+                    }
                 }
                 Poll::Ready(Some(Err(error))) => break Poll::Ready(Err(ConnectionError::from_h2(error))),
                 Poll::Ready(None) => break Poll::Ready(Ok(())),

@@ -140,8 +140,9 @@ impl Incoming {
         }
     }
 
-    pub(super) fn is_cancelled(&mut self) -> bool {
-        self.poll_cancelled(&mut Context::from_waker(Waker::noop())).is_ready()
+    /// Whether it was taken back, as far as the connection's driver has seen.
+    pub(super) fn is_cancelled(&self) -> bool {
+        self.stream.as_ref().is_none_or(|(recv, _)| recv.was_reset())
     }
 
     /// Refuses the tunnel. Tells nobody why beyond the status.

@@ -41,6 +41,11 @@ impl Outgoing {
         Self { stream, queue: SendQueue::default(), turn: None, is_listed: false }
     }
 
+    /// Whether nothing was ever given to be sent.
+    pub(super) fn is_unused(&self) -> bool {
+        self.turn.is_none() && self.queue.is_empty()
+    }
+
     /// Waits until something can be sent; yields how much, up to `wanted` and a chunk.
     pub(super) fn poll_capacity(&mut self, cx: &mut Context<'_>, wanted: usize) -> Poll<Result<usize, Gone>> {
         let wanted = wanted.clamp(1, MAX_CHUNK);

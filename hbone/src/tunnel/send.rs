@@ -201,6 +201,13 @@ impl SendHalf {
         })
     }
 
+    /// Whether nothing is left to do for a tunnel that is given up: the peer has reset it, or h2 resets it with CANCEL as
+    /// its last handle is dropped. It would send first what it was given, were there anything.
+    fn is_reset_by_h2(&self) -> bool {
+        let stream = self.stream.stream();
+        stream.was_reset() || (stream.has_one_user() && self.stream.lock().is_unused())
+    }
+
     fn why_gone(&mut self, gone: Gone) -> TunnelError {
         match gone {
             Gone::Closed => self.why_closed(),
@@ -219,7 +226,7 @@ impl SendHalf {
 
 impl Drop for SendHalf {
     fn drop(&mut self) {
-        if self.state == State::Open {
+        if self.state == State::Open && !self.is_reset_by_h2() {
             self.reset(ResetReason::Cancel);
         }
     }

@@ -12,7 +12,11 @@ use h2::{Reason, RecvStream, SendStream, client::ResponseFuture, server::SendRes
 use http::{HeaderMap, Response, StatusCode};
 
 use super::{Permit, TunnelError, outgoing::Outgoing, send::why_reset};
-use crate::{client::ConnectError, connection::Shared, proto::ReceiveQueue};
+use crate::{
+    client::ConnectError,
+    connection::Shared,
+    proto::{ReceiveQueue, ResetReason},
+};
 
 /// One stream of HTTP/2, as its connection's driver and its users share it.
 ///
@@ -31,6 +35,8 @@ pub(crate) struct Stream {
     send: Mutex<Sending>,
     /// Whether END_STREAM has arrived.
     recv_ended: AtomicBool,
+    /// Whether the peer has reset it.
+    is_reset: AtomicBool,
     users: AtomicUsize,
     permit: Mutex<Option<Permit>>,
 }
@@ -64,6 +70,8 @@ enum End {
     Failed,
     /// We reset it, since too much was not read.
     OverBudget,
+    /// The peer reset it.
+    Reset(ResetReason),
 }
 
 /// The sending direction.
@@ -114,6 +122,7 @@ impl Stream {
             }),
             send: Mutex::new(send),
             recv_ended: AtomicBool::new(false),
+            is_reset: AtomicBool::new(false),
             users: AtomicUsize::new(2),
             permit: Mutex::new(permit),
         });
@@ -142,8 +151,10 @@ impl Stream {
             // Were there no sender any more to reset it, h2 would keep what still comes; it resets a stream without users.
             recv.source = Source::Gone;
         }
-        if matches!(recv.end, Some(End::Finished)) {
-            self.recv_ended.store(true, Ordering::Release);
+        match recv.end {
+            Some(End::Finished) => self.recv_ended.store(true, Ordering::Release),
+            Some(End::Reset(_)) => self.is_reset.store(true, Ordering::Release),
+            Some(End::Failed | End::OverBudget) | None => {}
         }
         self.connection.recount(before, recv.queue.cost());
         let user = recv.waker.take();
@@ -175,8 +186,12 @@ impl Stream {
 
     /// Whether the receiving direction ended by a reset of the peer's, as far as it is known.
     pub(super) fn was_reset(&self) -> bool {
-        let mut recv = self.receiving();
-        matches!(recv.end, Some(End::Failed)) && recv.error().is_reset()
+        self.is_reset.load(Ordering::Acquire)
+    }
+
+    /// Whether one of its two users is left.
+    pub(super) fn has_one_user(&self) -> bool {
+        self.users.load(Ordering::Acquire) == 1
     }
 
     fn receiving(&self) -> MutexGuard<'_, Receiving> {
@@ -190,6 +205,10 @@ impl Stream {
 
 impl Wake for Stream {
     fn wake(self: Arc<Self>) {
+        if self.users.load(Ordering::Acquire) == 0 {
+            // Nobody wants it: h2 tells what it does by itself, such as a reset.
+            return;
+        }
         if !self.is_listed.swap(true, Ordering::AcqRel) {
             let connection = Arc::clone(&self.connection);
             connection.push_ready(self);
@@ -237,7 +256,12 @@ impl Receiving {
             Some(Ok(data)) => {
                 self.queue.push(data, self.waker.is_some());
             }
-            Some(Err(_)) => self.end = Some(End::Failed),
+            Some(Err(error)) => {
+                self.end = Some(match TunnelError::from_h2(error) {
+                    TunnelError::Reset(reason) => End::Reset(reason),
+                    _ => End::Failed,
+                });
+            }
             None => {
                 self.end = Some(End::Finished);
                 // Trailers mean nothing here; h2 would keep them as long as the stream.
@@ -279,6 +303,14 @@ impl Receiving {
 }
 
 impl Sending {
+    /// Whether nothing was ever given to be sent.
+    pub(super) fn is_unused(&self) -> bool {
+        match self {
+            Self::Respond(_) | Self::Gone => false,
+            Self::Open(outgoing) => outgoing.is_unused(),
+        }
+    }
+
     pub(super) fn reset(&mut self, reason: Reason) {
         match self {
             Self::Respond(respond) => respond.send_reset(reason),
@@ -308,6 +340,11 @@ impl Receiver {
         }
     }
 
+    /// Whether the peer has reset the stream, as far as the driver has seen.
+    pub(crate) fn was_reset(&self) -> bool {
+        self.0.0.was_reset()
+    }
+
     /// Polls for the next bytes.
     pub(super) fn poll_data(&self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, TunnelError>>> {
         let stream = &self.0.0;
@@ -329,6 +366,7 @@ impl Receiver {
                 Poll::Ready(Some(Err(error.explain(&stream.connection))))
             }
             Some(End::OverBudget) => Poll::Ready(Some(Err(TunnelError::OverBudget))),
+            Some(End::Reset(reason)) => Poll::Ready(Some(Err(TunnelError::Reset(reason)))),
         }
     }
 

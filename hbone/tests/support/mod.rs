@@ -10,7 +10,7 @@
 pub mod delay;
 pub mod frames;
 
-use std::future::Future;
+use std::{future::Future, task::Poll};
 
 use bytes::Bytes;
 use hbone::{
@@ -48,6 +48,18 @@ pub async fn pair_with(
     let (send, connection) = client.unwrap();
     tokio::spawn(connection);
     (send, server.unwrap())
+}
+
+/// What a future has to say when it is polled once, and dropped.
+pub async fn poll_once<T>(future: impl Future<Output = T>) -> Option<T> {
+    let mut future = std::pin::pin!(future);
+    std::future::poll_fn(|cx| {
+        Poll::Ready(match future.as_mut().poll(cx) {
+            Poll::Ready(output) => Some(output),
+            Poll::Pending => None,
+        })
+    })
+    .await
 }
 
 /// Drives a server's connection, giving each request to a task of its own.

@@ -5,9 +5,13 @@ use std::{hint::black_box, net::SocketAddr};
 use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use mesh_identity::SpiffeId;
 use mesh_policy::{
-    Action, Clause, ConnectionFacts, Match, Policy, PolicyName, PolicySet, Rule, Scope, StringMatch, Verdict,
+    Action, Clause, ConnectionFacts, Match, Policy, PolicyName, PolicySet, Rule, Scope, Semantics,
+    StringMatch, Verdict,
     object::{self, AuthorizationPolicy, Condition, Metadata, Operation, Source, TargetRef},
-    waypoint::{Headers, Mesh, RequestFacts, RequestPolicySet, Service, ServiceKind, StreamFacts, Target},
+    waypoint::{
+        Headers, Mesh, PathNormalization, RequestFacts, RequestPolicySet, Service, ServiceKind, StreamFacts,
+        Target,
+    },
 };
 
 /// Rules of each policy.
@@ -101,6 +105,7 @@ fn requests(criterion: &mut Criterion) {
         ("matches-the-last", "/service-63/items/7", Verdict::Allow),
         ("matches-none", "/unknown/items/7", Verdict::Deny),
     ] {
+        let normal = PathNormalization::Base.normalize(path, Semantics::Strict).expect("a path");
         let facts = RequestFacts {
             stream: StreamFacts {
                 target: Target::Waypoint {
@@ -117,7 +122,7 @@ fn requests(criterion: &mut Criterion) {
             },
             method: "GET",
             authority: Some("cart.shop"),
-            path,
+            path: &normal,
             headers: Headers::Lines(&headers),
             claims: None,
         };

@@ -20,9 +20,22 @@ impl Folder {
         Self(path)
     }
 
+    fn add(self, file: &str, text: &str) -> Self {
+        fs::write(self.0.join(file), text).expect("a file");
+        self
+    }
+
     fn run(&self, arguments: &[&str]) -> (i32, String) {
-        let output = command().arg("-f").arg(&self.0).args(arguments).output().expect("it runs");
-        outcome(&output)
+        outcome(&self.output(arguments))
+    }
+
+    fn output(&self, arguments: &[&str]) -> Output {
+        command().arg("-f").arg(&self.0).args(arguments).output().expect("it runs")
+    }
+
+    /// The file's path, as answers call it.
+    fn file(&self, name: &str) -> String {
+        self.0.join(name).display().to_string()
     }
 }
 
@@ -146,6 +159,120 @@ fn broken_policies_stop_a_question_unless_they_fail_closed() {
     assert_eq!(folder.run(&question).0, 2);
     let (code, text) = folder.run(&[&question[..], &["--fail-closed"]].concat());
     assert_eq!(code, 1, "{text}");
+    // It says what stands for what, and why.
+    let stands = "AuthorizationPolicy shop/reading is refused, and what stands for it allows nothing";
+    assert!(text.contains(stands) && text.contains("ports[0] \"http\""), "{text}");
+    let (_, json) = folder.run(&[&question[..], &["--fail-closed", "--json"]].concat());
+    let json: Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(json["standIns"][0]["object"]["name"], "reading");
+    assert_eq!(json["standIns"][0]["because"][0]["code"], "bad-port");
+    let table = folder.output(&["--matrix", "--fail-closed"]);
+    assert!(String::from_utf8_lossy(&table.stderr).contains(stands));
+    assert!(!String::from_utf8_lossy(&table.stdout).contains(stands));
+}
+
+// What only the mesh makes wrong: a provider that is missing, a selector in the root namespace.
+#[test]
+fn what_a_mesh_refuses_fails_closed_too() {
+    let custom = "---\napiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\nmetadata: {namespace: shop, name: asks}\n\
+                  spec: {action: CUSTOM, provider: {name: gone}, targetRefs: [{kind: Service, group: '', name: cart}], rules: [{}]}\n";
+    let root = "---\napiVersion: security.istio.io/v1\nkind: PeerAuthentication\nmetadata: {namespace: istio-system, name: some}\n\
+                spec: {selector: {matchLabels: {app: cart}}, mtls: {mode: PERMISSIVE}}\n";
+    let folder = Folder::new("mesh-refuses", MESH).add("more.yaml", &format!("{custom}{root}"));
+    let question =
+        ["--from", "spiffe://cluster.local/ns/shop/sa/web", "--to", "shop/cart", "--method", "GET"];
+    let output = folder.output(&question);
+    let (code, _) = outcome(&output);
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(code, 2, "{errors}");
+    assert!(errors.contains(&format!("{}:6: PeerAuthentication", folder.file("more.yaml"))), "{errors}");
+    let (code, text) = folder.run(&[&question[..], &["--fail-closed"]].concat());
+    assert_eq!(code, 1, "{text}");
+    for stands in [
+        "AuthorizationPolicy shop/asks is refused, and what stands for it denies everything in its scope",
+        "PeerAuthentication istio-system/some is refused, and what stands for it asks for mutual TLS",
+    ] {
+        assert!(text.contains(stands), "{text}");
+    }
+}
+
+#[test]
+fn everything_said_about_an_object_names_its_file_and_line() {
+    let bad = "# a comment\napiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\nmetadata: {namespace: shop, name: bad}\n\
+               spec: {rules: [{to: [{operation: {ports: [http], methods: [get]}}]}]}\n";
+    let good = bad.replace("[http]", "['80']").replace("name: bad", "name: good");
+    let folder =
+        Folder::new("places", MESH).add("a.yaml", &format!("{good}---\n{bad}")).add("b.yaml", "a: [");
+    let errors = |arguments: &[&str]| String::from_utf8_lossy(&folder.output(arguments).stderr).into_owned();
+    let text = errors(&["--to", "shop/cart"]);
+    assert!(text.contains(&format!("{}:6: AuthorizationPolicy shop/bad", folder.file("a.yaml"))), "{text}");
+    assert!(text.contains(&format!("{}:2: object", folder.file("b.yaml"))), "{text}");
+    // What is only linted, too, and for machines.
+    let (_, lint) = folder.run(&["--lint"]);
+    let lines = lint.lines().filter(|line| line.contains("[method-case]"));
+    let at = |line: usize| format!("{}:{line}: AuthorizationPolicy", folder.file("a.yaml"));
+    assert!(lines.clone().count() == 2, "{lint}");
+    assert!(lines.clone().any(|line| line.contains(&at(2))), "{lint}");
+    assert!(lines.clone().any(|line| line.contains(&at(6))), "{lint}");
+    assert!(lint.lines().all(|line| line.contains(".yaml:")), "{lint}");
+    let (_, lint) = folder.run(&["--lint", "--json"]);
+    let first: Value = serde_json::from_str(lint.lines().next().unwrap()).unwrap();
+    assert!(first["place"]["file"].as_str().is_some_and(|file| file.ends_with(".yaml")), "{first}");
+}
+
+#[test]
+fn duplicates_name_both_of_their_files() {
+    let policy = "\napiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\nmetadata: {namespace: shop, name: twice}\nspec: {rules: [{}]}\n";
+    let folder = Folder::new("twice", MESH).add("one.yaml", policy).add("two.yaml", policy);
+    let output = folder.output(&["--to", "shop/cart"]);
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(2));
+    let [one, two] = ["one.yaml", "two.yaml"].map(|name| format!("{}:2", folder.file(name)));
+    assert!(
+        text.contains(&format!("{two}: AuthorizationPolicy shop/twice")) && text.contains(&one),
+        "{text}"
+    );
+    // One of a folder, and one that came in the form of the wire.
+    let wire = "policies:\n- {name: twice, namespace: shop, scope: Namespace, action: Deny, dryRun: false, rules: []}\n";
+    let folder = Folder::new("twice-wire", MESH).add("one.yaml", policy).add("wire.yaml", wire);
+    let output = folder.output(&["--to", "shop/cart"]);
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(2));
+    let files = ["one.yaml", "wire.yaml"].map(|name| folder.file(name));
+    assert!(files.iter().all(|file| text.contains(file)), "{text}");
+}
+
+#[test]
+fn a_denial_of_plaintext_names_the_peer_authentication() {
+    let strict = "---\napiVersion: security.istio.io/v1\nkind: PeerAuthentication\nmetadata: {namespace: shop, name: mutual}\n\
+                  spec: {mtls: {mode: STRICT}}\n";
+    let folder = Folder::new("strict", MESH).add("strict.yaml", strict);
+    let (code, text) = folder.run(&["--to", "shop/web:80"]);
+    assert_eq!(code, 1);
+    assert!(text.contains("denied: explicitly denied by: PeerAuthentication shop/mutual\n"), "{text}");
+    let (_, json) = folder.run(&["--to", "shop/web:80", "--json"]);
+    let json: Value = serde_json::from_str(&json).unwrap();
+    let hop = &json["hops"][0];
+    assert_eq!((&hop["kind"], &hop["policy"]), (&"PeerAuthentication".into(), &"shop/mutual".into()));
+    assert_eq!(hop["sentAs"], "istio-system/istio_converted_static_strict");
+    assert_eq!(hop["proof"]["policies"][0]["object"]["name"], "mutual");
+    // In a batch as well, also where nothing is said to be reached.
+    let peer = r#"{"apiVersion":"security.istio.io/v1","kind":"PeerAuthentication","metadata":{"namespace":"foo","name":"p"},"spec":{"selector":{"matchLabels":{"a":"b"}},"mtls":{"mode":"PERMISSIVE"},"portLevelMtls":{"80":{"mode":"STRICT"}}}}"#;
+    let lines = [
+        format!(r#"{{"policies":{peer},"point":"node","port":80,"explain":true}}"#),
+        format!(
+            r#"{{"policies":{peer},"point":"node","port":80,"workload":{{"namespace":"foo","labels":{{"a":"b"}}}}}}"#
+        ),
+        format!(r#"{{"policies":{peer},"point":"node","port":81}}"#),
+    ];
+    let (code, answers) = batch(&lines.each_ref().map(String::as_str));
+    assert_eq!(code, 0, "{answers:?}");
+    for answer in &answers[..2] {
+        assert_eq!(answer["reason"], "explicitly denied by: PeerAuthentication foo/p", "{answer}");
+        assert_eq!(answer["sentAs"], "foo/converted_peer_authentication_p");
+    }
+    assert_eq!(answers[0]["proof"]["policies"][0]["object"]["kind"], "PeerAuthentication");
+    assert_eq!(answers[2]["verdict"], "allow");
 }
 
 #[test]
@@ -273,9 +400,10 @@ fn a_line_gets_its_proof_only_if_it_asks() {
             _ => (&miss["part"]["conditions"][0]["actual"][0], &miss["part"]["conditions"][0]["expected"]),
         };
         assert_eq!(expected, "bank", "{point}");
-        assert!(actual.as_str().is_some_and(|actual| actual.contains("shop")), "{point}: {actual}");
+        // The same kind of thing.
+        assert_eq!(actual, "shop", "{point}");
         assert!(answers[1].get("proof").is_none(), "{point}");
-        // Where nothing is said to be reached, policies are made to apply to everything, and keep their names.
+        // Where nothing is said to be reached, policies apply to everything under their own names.
         let anywhere = lines[0].replace(r#""namespace":"shop","labels":{},"#, "");
         let (code, answers) = batch(&[&anywhere]);
         assert_eq!(code, 0, "{answers:?}");

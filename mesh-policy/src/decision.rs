@@ -173,21 +173,47 @@ impl<'a> Reason<'a> {
 
 impl fmt::Display for Reason<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.policy() {
+            Some(policy) => self.fmt_naming(policy, f),
+            None => self.fmt_naming(&"", f),
+        }
+    }
+}
+
+impl Reason<'_> {
+    /// The reason as it is displayed, with something else in the place of the policy's name: the object that the policy
+    /// was converted from, say.
+    pub fn naming<'b>(&'b self, policy: &'b dyn fmt::Display) -> impl fmt::Display + 'b {
+        Naming { reason: self, policy }
+    }
+
+    fn fmt_naming(&self, policy: &dyn fmt::Display, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::AllowedBy { policy, .. } => write!(f, "explicitly allowed by: {policy}"),
-            Self::DeniedBy { policy, .. } => write!(f, "explicitly denied by: {policy}"),
-            Self::DeniedByProvider { policy, provider, .. } => {
+            Self::AllowedBy { .. } => write!(f, "explicitly allowed by: {policy}"),
+            Self::DeniedBy { .. } => write!(f, "explicitly denied by: {policy}"),
+            Self::DeniedByProvider { provider, .. } => {
                 write!(f, "explicitly denied by: {policy}, which asked {provider}")
             }
-            Self::ProviderFailed { policy, provider, .. } => {
+            Self::ProviderFailed { provider, .. } => {
                 write!(f, "no answer from {provider}, which {policy} asks")
             }
-            Self::ProviderUnusable { policy, provider, .. } => {
+            Self::ProviderUnusable { provider, .. } => {
                 write!(f, "{policy} asks a provider that cannot be asked: {provider}")
             }
-            Self::Missing { policy } => write!(f, "policy has not arrived: {policy}"),
+            Self::Missing { .. } => write!(f, "policy has not arrived: {policy}"),
             Self::NoAllowPolicies => f.write_str("no allow policies apply"),
             Self::NoneAllowed => f.write_str("allow policies exist, but none allowed"),
         }
+    }
+}
+
+struct Naming<'a> {
+    reason: &'a Reason<'a>,
+    policy: &'a dyn fmt::Display,
+}
+
+impl fmt::Display for Naming<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.reason.fmt_naming(self.policy, f)
     }
 }

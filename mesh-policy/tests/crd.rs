@@ -2,8 +2,8 @@
 
 use mesh_policy::{
     Code, ConnectionFacts, Level, PolicySet, Semantics, Verdict,
-    crd::{NodePolicies, NodeSettings, read},
-    object::{Action, MutualTlsMode, PolicyObjects},
+    crd::{NodePolicies, NodeSettings, read, read_file},
+    object::{Action, Extent, MutualTlsMode, PolicyObjects},
     waypoint::{Mesh, Service, ServiceKind, StreamFacts, StreamPolicySet, Target},
 };
 
@@ -150,7 +150,7 @@ fn names_document_and_line() {
         policy("{}") + "---\n# a comment\n\n" + &policy("{action: NO}").replace("name: rule", "name: other");
     let reading = read(&text);
     let finding = reading.findings().next().unwrap();
-    let place = finding.place.unwrap();
+    let place = finding.place.as_ref().unwrap();
     assert_eq!((place.document, place.line), (2, 5));
     assert_eq!(
         finding.to_string(),
@@ -160,11 +160,35 @@ fn names_document_and_line() {
 }
 
 #[test]
+fn a_file_is_named_with_the_line() {
+    let text = policy("{action: NO}") + "---\n" + &policy("{}").replace("name: rule", "name: other");
+    let reading = read_file("mesh.yaml", &text);
+    let places: Vec<_> = reading.places().map(|(object, place)| (object.name, place.to_string())).collect();
+    assert_eq!(places, [("rule".into(), "mesh.yaml:1".into()), ("other".into(), "mesh.yaml:5".into())]);
+    assert!(reading.findings().all(|finding| finding.to_string().starts_with("mesh.yaml:1: Auth")));
+    let refused: Vec<_> = reading.refused(Semantics::Istio).collect();
+    assert_eq!((refused.len(), &*refused[0].0.name, refused[0].1[0].code), (1, "rule", Code::UnknownValue));
+    // Of what is not even an object.
+    let broken = read_file("b.yaml", "a: 1\n---\nb: [");
+    let shown: Vec<_> =
+        broken.findings().map(|finding| finding.place.as_ref().unwrap().to_string()).collect();
+    // The error is where the text ends.
+    assert_eq!(shown, ["b.yaml:1", "b.yaml:4"]);
+}
+
+#[test]
 fn two_objects_of_one_name_are_refused() {
     let text = policy("{}") + "---\n" + &policy("{action: DENY, rules: [{}]}");
     for semantics in BOTH {
         assert_eq!(read(&text).into_objects(semantics).unwrap_err().findings()[0].code, Code::Duplicate);
         assert_eq!(read(&text).fail_closed(semantics).unwrap_err().findings()[0].code, Code::Duplicate);
+        // Each of the two is told.
+        let mut both = read_file("one.yaml", &policy("{}"));
+        both.extend(read_file("two.yaml", &policy("{}")));
+        let error = both.into_objects(semantics).unwrap_err();
+        let finding = &error.findings()[0];
+        assert_eq!(finding.place.as_ref().unwrap().file.as_deref(), Some("two.yaml"));
+        assert!(finding.problem.ends_with(": one.yaml:1"), "{}", finding.problem);
     }
 }
 
@@ -362,7 +386,7 @@ fn a_broken_object_fails_closed_on_request() {
     assert!(fail_closed("{action: AUDIT, rules: [{form: []}]}").authorization.is_empty());
     // Whom a broken selector meant cannot be told.
     let all = fail_closed("{action: DENY, selector: {matchLabels: [a]}, rules: [{}]}");
-    assert!(all.authorization[0].selector.is_none() && !all.authorization[0].is_everywhere);
+    assert!(all.authorization[0].selector.is_none() && all.authorization[0].extent == Extent::Written);
     // Nor what an unreadable document held.
     for text in
         ["a: [", "kind: AuthorizationPolicy\napiVersion: security.istio.io/v1\nspec: {action: DENY}\n"]

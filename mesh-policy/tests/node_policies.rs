@@ -6,7 +6,7 @@ use mesh_identity::SpiffeId;
 use mesh_policy::{
     Code, ConnectionFacts, MissingPolicy, Policy, PolicyName, PolicySet, Scope, Semantics, Verdict,
     crd::{NodePolicies, NodeSettings, read},
-    object::MutualTlsMode,
+    object::{Extent, MutualTlsMode},
 };
 
 fn convert(semantics: Semantics, text: &str) -> NodePolicies {
@@ -457,4 +457,65 @@ fn selectors_in_the_root_namespace_select_nobody() {
         convert(Semantics::Strict, &text).mutual_tls("shop", &labels("cart")).mode,
         MutualTlsMode::Strict
     );
+}
+
+// Several objects share what the wire has one name for.
+#[test]
+fn a_listed_policy_is_known_by_the_object_that_asks_for_it() {
+    let text = peer("istio-system", "mesh", "{mtls: {mode: STRICT}}")
+        + &peer("shop", "unset", "{mtls: {mode: UNSET}}")
+        + &peer("bank", "own", "{mtls: {mode: STRICT}}")
+        + &peer("bank", "some", "{selector: {matchLabels: {app: till}}, mtls: {mode: STRICT}}")
+        + &peer(
+            "bank",
+            "port",
+            "{selector: {matchLabels: {app: web}}, portLevelMtls: {80: {mode: PERMISSIVE}}}",
+        );
+    for semantics in [Semantics::Istio, Semantics::Strict] {
+        let policies = convert(semantics, &text);
+        let source = |namespace: &str, app: &str| {
+            let labels = labels(app);
+            let listed = policies.listed_by(namespace, &labels);
+            let [name] = listed.as_slice() else { panic!("{listed:?}") };
+            let found = policies.converted_from(name, namespace, &labels).expect("known");
+            (name.name().to_owned(), found.to_string())
+        };
+        let strict = "istio_converted_static_strict".to_owned();
+        assert_eq!(source("shop", "cart"), (strict.clone(), "PeerAuthentication istio-system/mesh".into()));
+        assert_eq!(source("bank", "cart"), (strict.clone(), "PeerAuthentication bank/own".into()));
+        assert_eq!(source("bank", "till"), (strict.clone(), "PeerAuthentication bank/some".into()));
+        let port = "converted_peer_authentication_port".to_owned();
+        assert_eq!(source("bank", "web"), (port, "PeerAuthentication bank/port".into()));
+        // Not of a workload that does not list it, nor of an AuthorizationPolicy.
+        let name = "bank/converted_peer_authentication_port".parse().unwrap();
+        assert_eq!(policies.converted_from(&name, "bank", &labels("cart")), None);
+        assert_eq!(policies.converted_from(&"bank/rule".parse().unwrap(), "bank", &labels("cart")), None);
+    }
+}
+
+// For questions about a destination of which nothing is known.
+#[test]
+fn objects_for_all_apply_to_every_workload_under_their_own_names() {
+    let text = authorization(
+        "{selector: {matchLabels: {app: till}}, action: DENY, rules: [{to: [{operation: {ports: ['80']}}]}]}",
+    );
+    let text = text.replace("spec:\n  ", "spec: ")
+        + &peer("bank", "mutual", "{selector: {matchLabels: {app: till}}, mtls: {mode: STRICT}}");
+    let mut objects = read(&text).into_objects(Semantics::Strict).expect("objects");
+    for semantics in [Semantics::Istio, Semantics::Strict] {
+        let settings = NodeSettings { semantics, ..NodeSettings::default() };
+        let written = NodePolicies::new(&objects, settings.clone()).expect("policies");
+        assert!(written.listed_by("other", &labels("cart")).is_empty());
+        objects.peer.iter_mut().for_each(|one| one.extent = Extent::Mesh);
+        objects.authorization.iter_mut().for_each(|one| one.extent = Extent::Mesh);
+        let all = NodePolicies::new(&objects, settings).expect("policies");
+        let listed = all.listed_by("other", &labels("cart"));
+        assert_eq!(listed.len(), 1, "{listed:?}");
+        let found = all.converted_from(&listed[0], "other", &labels("cart"));
+        assert_eq!(found.expect("known").to_string(), "PeerAuthentication bank/mutual");
+        let denies = all.policies().iter().find(|policy| policy.name.name() == "rule").expect("sent");
+        assert_eq!(denies.scope, Scope::Global);
+        objects.peer.iter_mut().for_each(|one| one.extent = Extent::Written);
+        objects.authorization.iter_mut().for_each(|one| one.extent = Extent::Written);
+    }
 }

@@ -8,7 +8,7 @@ use std::{
 };
 
 use mesh_policy::{
-    crd::{Reading, read},
+    crd::{Reading, read_file},
     object::ObjectError,
     waypoint::{ExtensionProvider, PathNormalization, ProviderProtocol},
 };
@@ -18,7 +18,7 @@ use serde_json::Value;
 use thiserror::Error;
 
 use super::{
-    options::Options,
+    options::{Job, Options},
     world::{Gateway, GatewayName, Service, ServicePort, WaypointUse, Workload, World, listed},
 };
 
@@ -30,17 +30,18 @@ pub(super) fn load(options: &Options) -> Result<World, LoadError> {
         for file in files(path).map_err(|source| LoadError::Read { path: path.clone(), source })? {
             let text =
                 fs::read_to_string(&file).map_err(|source| LoadError::Read { path: file.clone(), source })?;
-            world.add(&text, &mut reading).map_err(|problem| LoadError::Local { path: file, problem })?;
+            world
+                .add(&file, &text, &mut reading)
+                .map_err(|problem| LoadError::Local { path: file, problem })?;
         }
     }
-    world.findings = reading.findings().cloned().collect();
-    let objects = match options.fail_closed {
-        true => reading.fail_closed(options.semantics),
+    match options.job {
         // Lint shows everything; what cannot be read is shown with it, and the rest is looked at.
-        false if options.job == super::Job::Lint => Ok(reading.readable()),
-        false => reading.into_objects(options.semantics),
-    };
-    world.objects = objects.map_err(LoadError::Policies)?;
+        Job::Lint if !options.fail_closed => world.keep_readable(&reading),
+        _ => {
+            world.set_objects(reading, options.semantics, options.fail_closed).map_err(LoadError::Policies)?
+        }
+    }
     if let Some(domain) = &options.trust_domain {
         world.settings.mesh.trust_domain.clone_from(domain);
     }
@@ -88,27 +89,32 @@ fn files(path: &Path) -> io::Result<Vec<PathBuf>> {
 
 impl World {
     /// Adds what a text holds; the policies among it go into the reading.
-    pub(super) fn add(&mut self, text: &str, reading: &mut Reading) -> Result<(), String> {
+    pub(super) fn add(&mut self, file: &Path, text: &str, reading: &mut Reading) -> Result<(), String> {
         let documents = values(text);
         // A local configuration has no kind, and is one document.
         if let [only] = documents.as_slice()
             && only.get("kind").is_none()
             && ["workloads", "services", "policies"].iter().any(|name| only.get(name).is_some())
         {
-            return self.add_local(text);
+            return self.add_local(text, Some(file));
         }
         for document in &documents {
             self.add_object(document);
         }
-        reading.extend(read(text));
+        reading.extend(read_file(file.to_string_lossy(), text));
         Ok(())
     }
 
-    pub(super) fn add_local(&mut self, text: &str) -> Result<(), String> {
+    pub(super) fn add_local(&mut self, text: &str, file: Option<&Path>) -> Result<(), String> {
         let config: LocalConfig = text.parse().map_err(|error| format!("{error}"))?;
         for change in config.into_changes() {
             match change {
-                Change::UpsertPolicy(policy) => self.wire.push(policy),
+                Change::UpsertPolicy(policy) => {
+                    if let Some(file) = file {
+                        self.wire_files.push((policy.name.clone(), file.to_owned()));
+                    }
+                    self.wire.push(policy);
+                }
                 Change::UpsertWorkload(workload) => {
                     let waypoint = WaypointUse::Inherited;
                     self.workloads.push(Workload {

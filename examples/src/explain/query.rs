@@ -12,7 +12,7 @@ use super::{
     Outcome,
     options::{Options, Query, Request},
     reach::{Client, Destination, UNKNOWN, reach},
-    world::{CompileError, Compiled, ServicePort, World},
+    world::{CompileError, Compiled, ServicePort, StandIn, World},
 };
 
 /// Answers one question.
@@ -43,13 +43,23 @@ pub(super) fn answer(
     let hops = reach(world, &compiled, client, to);
     let allowed = hops.iter().all(super::reach::Hop::allows);
     let verdict = if allowed { "allow" } else { "deny" };
+    let stand_ins = stand_ins(world, options);
     if options.json {
-        writeln!(output, "{:#}", json!({ "verdict": verdict, "hops": hops, "findings": world.findings }))?;
+        let answer = json!({
+            "verdict": verdict,
+            "hops": hops,
+            "findings": world.findings,
+            "standIns": stand_ins,
+        });
+        writeln!(output, "{answer:#}")?;
     } else {
         writeln!(output, "{verdict}: {} to {}", query.from.as_deref().unwrap_or("plaintext"), query.to)?;
         for hop in &hops {
             writeln!(output, "  {} ({}): {}", hop.at, hop.point, hop.explanation.replace('\n', "\n  "))?;
             hop.note.iter().try_for_each(|note| writeln!(output, "    note: {note}"))?;
+        }
+        for one in &stand_ins {
+            writeln!(output, "  {}", one.to_string().replace('\n', "\n  "))?;
         }
     }
     Ok(if allowed { Outcome::Fine } else { Outcome::Found })
@@ -63,6 +73,7 @@ pub(super) fn matrix(
     output: &mut impl Write,
 ) -> Result<Outcome, QueryError> {
     let compiled = compile(world, options)?;
+    tell_stand_ins(world, options);
     let mut clients: Vec<_> = world
         .workloads
         .iter()
@@ -115,7 +126,9 @@ pub(super) fn matrix(
 /// Prints what is wrong, or not as it looks.
 pub(super) fn list(world: &World, options: &Options, output: &mut impl Write) -> io::Result<Outcome> {
     let mut findings = world.findings.clone();
-    findings.extend(lint::lint(&world.objects, &world.surroundings(options.semantics)));
+    let linted = lint::lint(&world.objects, &world.surroundings(options.semantics));
+    findings.extend(world.located(linted));
+    tell_stand_ins(world, options);
     // What reading found already has its place as well.
     findings.sort_by(|a, b| order(a).cmp(&order(b)).then(b.place.cmp(&a.place)));
     findings.dedup_by(|a, b| order(a) == order(b));
@@ -134,6 +147,19 @@ pub(super) fn list(world: &World, options: &Options, output: &mut impl Write) ->
 fn order(finding: &Finding) -> impl Ord + '_ {
     let Finding { level, object, path, code, value, .. } = finding;
     (std::cmp::Reverse(*level), object, path, *code, value)
+}
+
+/// What stands for refused objects, if anything is to.
+fn stand_ins(world: &World, options: &Options) -> Vec<StandIn> {
+    match options.fail_closed {
+        true => world.stand_ins(&world.settings, options.semantics),
+        false => Vec::new(),
+    }
+}
+
+/// Says so beside output of another form.
+pub(super) fn tell_stand_ins(world: &World, options: &Options) {
+    stand_ins(world, options).iter().for_each(|one| eprintln!("explain: {one}"));
 }
 
 fn compile(world: &World, options: &Options) -> Result<Compiled, CompileError> {

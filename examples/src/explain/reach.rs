@@ -7,7 +7,7 @@ use std::{
 
 use mesh_identity::SpiffeId;
 use mesh_policy::{
-    ConnectionFacts, PolicyName, Reason, Verdict,
+    ConnectionFacts, ObjectRef, PolicyName, Reason, Verdict,
     waypoint::{self, Answer, Claims, Headers, RequestFacts, ServiceKind, StreamFacts, Target},
 };
 use serde::Serialize;
@@ -45,8 +45,12 @@ pub(super) struct Hop {
     pub(super) at: String,
     pub(super) verdict: &'static str,
     pub(super) reason: String,
+    /// What decided, by the name of its object.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) policy: Option<String>,
+    /// The kind of the object, and the name of what node proxies receive for it, if they are others.
+    #[serde(flatten, skip_serializing_if = "Option::is_none")]
+    pub(super) converted: Option<Converted>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) rule: Option<usize>,
     /// The proof, for people.
@@ -68,21 +72,58 @@ impl Hop {
         point: &'static str,
         at: String,
         reason: Reason<'_>,
+        object: Option<&ObjectRef>,
         explanation: &(impl Serialize + ToString),
         note: Option<&'static str>,
     ) -> Self {
         let proof = serde_json::to_value(explanation).unwrap_or_default();
         let explanation = explanation.to_string();
+        let decided = Decided::new(reason, object);
         Self {
             point,
             at,
             verdict: verdict(reason.verdict()),
-            reason: reason.to_string(),
-            policy: reason.policy().map(PolicyName::to_string),
+            reason: decided.reason,
+            policy: decided.policy,
+            converted: decided.converted,
             rule: reason.rule(),
             explanation,
             proof,
             note,
+        }
+    }
+}
+
+/// What a decision names, for people and machines.
+#[derive(Debug)]
+pub(super) struct Decided {
+    pub(super) reason: String,
+    pub(super) policy: Option<String>,
+    pub(super) converted: Option<Converted>,
+}
+
+/// That what decided is not the object itself but what node proxies receive for it.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Converted {
+    kind: String,
+    sent_as: String,
+}
+
+impl Decided {
+    /// Names the object that the policy was converted from, if it is another.
+    pub(super) fn new(reason: Reason<'_>, object: Option<&ObjectRef>) -> Self {
+        let policy = reason.policy();
+        match (policy, object) {
+            (Some(policy), Some(object)) => Self {
+                reason: reason.naming(object).to_string(),
+                policy: Some(format!("{}/{}", object.namespace, object.name)),
+                converted: Some(Converted { kind: object.kind.to_string(), sent_as: policy.to_string() }),
+            },
+            _ => {
+                let policy = policy.map(PolicyName::to_string);
+                Self { reason: reason.to_string(), policy, converted: None }
+            }
         }
     }
 }
@@ -171,7 +212,7 @@ fn at_waypoint(
     // A provider's answer is not known here, so what hangs on it is denied.
     if !is_http.unwrap_or_else(|| client.request.is_http()) {
         let explanation = compiled.streams.explain(&stream, |_| Answer::Failed);
-        return Hop::new("waypoint-tcp", at, explanation.decision().reason(), &explanation, note);
+        return Hop::new("waypoint-tcp", at, explanation.decision().reason(), None, &explanation, note);
     }
     let Request { method, path, host, headers, .. } = client.request;
     let path = match world
@@ -184,7 +225,18 @@ fn at_waypoint(
             let reason = format!("{error}, refused with status 400 before any policy");
             let (point, verdict) = ("waypoint-http", "deny");
             let (explanation, proof) = (reason.clone(), Value::Null);
-            return Hop { point, at, verdict, explanation, reason, policy: None, rule: None, proof, note };
+            return Hop {
+                point,
+                at,
+                verdict,
+                explanation,
+                reason,
+                policy: None,
+                converted: None,
+                rule: None,
+                proof,
+                note,
+            };
         }
     };
     let lines: Vec<_> = headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes())).collect();
@@ -197,7 +249,7 @@ fn at_waypoint(
         claims: client.claims,
     };
     let explanation = compiled.requests.explain(&facts, |_| Answer::Failed);
-    Hop::new("waypoint-http", at, explanation.decision().reason(), &explanation, note)
+    Hop::new("waypoint-http", at, explanation.decision().reason(), None, &explanation, note)
 }
 
 fn at_node(
@@ -219,12 +271,15 @@ fn at_node(
         namespace,
         policies: &listed,
     };
-    let explanation = compiled.node.explain(&facts);
+    let object_of = |policy: &PolicyName| compiled.listing.converted_from(policy, namespace, labels);
+    let explanation = compiled.node.explain(&facts).with_objects(object_of);
     let at = match workload {
         Some(workload) => format!("node of {namespace}/{}", workload.name),
         None => format!("node of a workload in {namespace} that is not in the folder"),
     };
-    Hop::new("node", at, explanation.decision().reason(), &explanation, note)
+    let reason = explanation.decision().reason();
+    let object = reason.policy().and_then(object_of);
+    Hop::new("node", at, reason, object.as_ref(), &explanation, note)
 }
 
 fn address(addresses: &[IpAddr]) -> IpAddr {

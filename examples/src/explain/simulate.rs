@@ -15,6 +15,7 @@ use super::{
     Outcome,
     manifests::{self, LoadError},
     options::Options,
+    query::tell_stand_ins,
     reach::unsaid_labels,
     world::{CompileError, Compiled, World},
 };
@@ -33,6 +34,9 @@ pub(super) fn run(
     // The mesh, and where the other files have none the workloads, stay as they are.
     let after = other.compile(&world.settings, options.semantics, options.fail_closed);
     let after = after?;
+    for world in [world, &other] {
+        tell_stand_ins(world, options);
+    }
     let workloads_after = if other.workloads.is_empty() { world } else { &other };
     let (mut connections, mut changes, mut bad) = (0_usize, 0_usize, 0_usize);
     for (index, line) in input.lines().enumerate() {

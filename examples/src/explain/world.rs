@@ -1,35 +1,56 @@
 //! What a folder says about a mesh.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    net::IpAddr,
-};
+use std::{collections::BTreeMap, fmt, net::IpAddr, path::PathBuf};
 
 use mesh_policy::{
-    Finding, MissingPolicy, Policy, PolicyName, PolicySet, PolicySetError, Semantics,
-    crd::{NodePolicies, NodeSettings},
+    Finding, MissingPolicy, ObjectRef, Place, Policy, PolicyName, PolicySet, PolicySetError, Semantics,
+    crd::{NodePolicies, NodeSettings, Reading},
     lint::{KnownService, KnownWorkload, Surroundings},
-    object::{AuthorizationPolicy, ObjectError, PolicyObjects, Source},
+    object::{
+        Action, AuthorizationPolicy, MutualTlsMode, ObjectError, PeerAuthentication, PolicyObjects, Source,
+    },
     waypoint::{ForwardedFor, Mesh, PathNormalization, RequestPolicySet, StreamPolicySet},
 };
+use serde::Serialize;
 use thiserror::Error;
 
 /// A mesh: its policies, and what they apply to.
 #[derive(Clone, Debug, Default)]
 pub(super) struct World {
     pub(super) objects: PolicyObjects,
-    /// Policies that node proxies never receive, though they are said to apply to everything.
-    pub(super) not_at_node: BTreeSet<PolicyName>,
+    /// Where each object was read.
+    places: BTreeMap<ObjectRef, Place>,
     /// What is wrong with objects that others stand for, or that are used nevertheless.
     pub(super) findings: Vec<Finding>,
+    /// Objects that others stand for.
+    stand_ins: Vec<StandIn>,
     /// Policies that came in the form of the wire.
     pub(super) wire: Vec<Policy>,
+    /// And the files that have them.
+    pub(super) wire_files: Vec<(PolicyName, PathBuf)>,
     pub(super) workloads: Vec<Workload>,
     pub(super) services: Vec<Service>,
     pub(super) gateways: Vec<Gateway>,
     /// What the labels of namespaces say of waypoints.
     pub(super) namespaces: BTreeMap<String, WaypointUse>,
     pub(super) settings: Settings,
+}
+
+/// What is enforced in the place of an object that is refused, and why.
+#[derive(Clone, Debug, Serialize)]
+pub(super) struct StandIn {
+    pub(super) object: ObjectRef,
+    /// What it does.
+    pub(super) does: &'static str,
+    pub(super) because: Vec<Finding>,
+}
+
+/// Displayed on a line, and on one more for each thing that is wrong.
+impl fmt::Display for StandIn {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} is refused, and what stands for it {}", self.object, self.does)?;
+        self.because.iter().try_for_each(|finding| write!(f, "\n  {finding}"))
+    }
 }
 
 /// The settings of a mesh.
@@ -114,11 +135,22 @@ pub(super) enum WaypointUse {
 /// Why policies cannot be compiled.
 #[derive(Debug, Error)]
 pub(super) enum CompileError {
-    #[error("{}", listed(.0.findings()))]
-    Refused(#[from] ObjectError),
-    #[error("{0}; give one of them another name, or remove it")]
-    Duplicate(#[from] PolicySetError),
+    #[error("{}", listed(.0))]
+    Refused(Vec<Finding>),
+    #[error("{problem}; give one of them another name, or remove it")]
+    Duplicate { problem: String },
 }
+
+/// What stands for a policy that is refused does.
+fn stands_for(action: Action) -> &'static str {
+    match action {
+        Action::Allow => "allows nothing",
+        Action::Audit => "does nothing",
+        Action::Custom | Action::Deny => "denies everything in its scope",
+    }
+}
+
+const MUTUAL: &str = "asks for mutual TLS";
 
 /// A finding on each line.
 pub(super) fn listed(findings: &[Finding]) -> String {
@@ -135,6 +167,99 @@ pub(super) struct Compiled {
 }
 
 impl World {
+    /// Takes the objects of a reading, or what stands for them.
+    ///
+    /// # Errors
+    ///
+    /// What is refused and has nothing that stands for it.
+    pub(super) fn set_objects(
+        &mut self,
+        reading: Reading,
+        semantics: Semantics,
+        fail_closed: bool,
+    ) -> Result<(), ObjectError> {
+        self.note(&reading);
+        let refused = reading
+            .refused(semantics)
+            .map(|(object, because)| (object, because.into_iter().cloned().collect::<Vec<_>>()));
+        let refused: Vec<_> = refused.collect();
+        self.objects = match fail_closed {
+            true => reading.fail_closed(semantics)?,
+            false => reading.into_objects(semantics)?,
+        };
+        for (object, because) in refused {
+            let does = self
+                .objects
+                .authorization
+                .iter()
+                .find(|policy| object == ObjectRef::new(AuthorizationPolicy::KIND, &policy.metadata));
+            let does = match does {
+                Some(policy) => stands_for(policy.action),
+                None if object.kind == PeerAuthentication::KIND => MUTUAL,
+                None => stands_for(Action::Audit),
+            };
+            self.stand_ins.push(StandIn { object, does, because });
+        }
+        Ok(())
+    }
+
+    /// The same mesh before it has any.
+    pub(super) fn without_policies(&self) -> Self {
+        let nothing = Self::default();
+        Self {
+            objects: nothing.objects,
+            places: nothing.places,
+            findings: nothing.findings,
+            stand_ins: nothing.stand_ins,
+            wire: nothing.wire,
+            wire_files: nothing.wire_files,
+            ..self.clone()
+        }
+    }
+
+    /// Takes the objects of a reading that can be read.
+    pub(super) fn keep_readable(&mut self, reading: &Reading) {
+        self.note(reading);
+        self.objects = reading.readable();
+    }
+
+    fn note(&mut self, reading: &Reading) {
+        self.findings = reading.findings().cloned().collect();
+        self.places = reading.places().map(|(object, place)| (object, place.clone())).collect();
+    }
+
+    /// Adds where their objects were read to findings that do not know.
+    pub(super) fn located(&self, findings: impl IntoIterator<Item = Finding>) -> Vec<Finding> {
+        let located = findings.into_iter().map(|mut finding| {
+            finding.place = finding.place.or_else(|| self.places.get(&finding.object).cloned());
+            finding
+        });
+        located.collect()
+    }
+
+    /// What stands for objects that are refused, for their own sake or in this mesh.
+    pub(super) fn stand_ins(&self, settings: &Settings, semantics: Semantics) -> Vec<StandIn> {
+        let mut found = self.stand_ins.clone();
+        if semantics == Semantics::Istio {
+            return found;
+        }
+        let PolicyObjects { authorization, peer, .. } = &self.objects;
+        let authorization = authorization.iter().map(|policy| {
+            let object = ObjectRef::new(AuthorizationPolicy::KIND, &policy.metadata);
+            (object, stands_for(policy.action), policy.refusals_in(&settings.mesh))
+        });
+        let peer = peer.iter().map(|policy| {
+            let object = ObjectRef::new(PeerAuthentication::KIND, &policy.metadata);
+            (object, MUTUAL, policy.refusals_in(&settings.mesh))
+        });
+        for (object, does, because) in authorization.chain(peer) {
+            if !because.is_empty() && found.iter().all(|other| other.object != object) {
+                found.push(StandIn { object, does, because: self.located(because) });
+            }
+        }
+        found
+    }
+
     /// Compiles the policies for every point.
     ///
     /// # Errors
@@ -146,17 +271,28 @@ impl World {
         semantics: Semantics,
         fail_closed: bool,
     ) -> Result<Compiled, CompileError> {
+        let refused = |error: ObjectError| CompileError::Refused(self.located(error.findings().to_vec()));
         let mesh = settings.mesh.clone();
         let root_namespace = mesh.root_namespace.clone();
-        let mut sent = self.objects.clone();
-        sent.authorization.retain(|policy| !self.not_at_node.contains(&policy.metadata.policy_name()));
-        let listing = NodePolicies::new(&sent, NodeSettings { root_namespace, semantics, dry_run: true })?;
+        let node_settings = NodeSettings { root_namespace, semantics, dry_run: true };
+        let mut objects = self.objects.clone();
+        if fail_closed && semantics == Semantics::Strict {
+            for policy in &mut objects.peer {
+                if !policy.refusals_in(&mesh).is_empty() {
+                    let PeerAuthentication { selector, mtls, port_level_mtls, .. } = policy;
+                    (*selector, *mtls) = (None, MutualTlsMode::Strict);
+                    port_level_mtls.clear();
+                }
+            }
+        }
+        let listing = NodePolicies::new(&objects, node_settings).map_err(refused)?;
         let missing = match semantics {
             Semantics::Istio => MissingPolicy::Skip,
             Semantics::Strict => MissingPolicy::Deny,
         };
         let policies = listing.policies().iter().chain(&self.wire).cloned();
-        let node = PolicySet::builder().missing(missing).policies(policies).build()?;
+        let node = PolicySet::builder().missing(missing).policies(policies).build();
+        let node = node.map_err(|error| self.duplicate(error))?;
         let (mut requests, mut streams) = match semantics {
             Semantics::Istio => (RequestPolicySet::istio(mesh.clone()), StreamPolicySet::istio(mesh)),
             Semantics::Strict => (RequestPolicySet::strict(mesh.clone()), StreamPolicySet::strict(mesh)),
@@ -167,10 +303,28 @@ impl World {
                 streams.insert_closed(object);
             }
         } else {
-            requests = requests.replaced(&self.objects.authorization)?;
-            streams = streams.replaced(&self.objects.authorization)?;
+            requests = requests.replaced(&self.objects.authorization).map_err(refused)?;
+            streams = streams.replaced(&self.objects.authorization).map_err(refused)?;
         }
         Ok(Compiled { node, listing, requests, streams })
+    }
+
+    /// Says in which files the policies are that have one name.
+    fn duplicate(&self, error: PolicySetError) -> CompileError {
+        let mut problem = error.to_string();
+        if let PolicySetError::Duplicate { policy } = error {
+            let files = self.wire_files.iter().filter(|(name, _)| *name == policy);
+            let files = files.map(|(_, file)| file.display().to_string());
+            let here = |(object, place): (&ObjectRef, &Place)| {
+                let is_one = object.namespace == policy.namespace() && object.name == policy.name();
+                (is_one && object.kind == AuthorizationPolicy::KIND).then(|| place.to_string())
+            };
+            let places: Vec<_> = files.chain(self.places.iter().filter_map(here)).collect();
+            if !places.is_empty() {
+                problem += &format!(" (in {})", places.join(", "));
+            }
+        }
+        CompileError::Duplicate { problem }
     }
 
     /// What lint looks at policies against. What the files do not have at all is taken for not known.

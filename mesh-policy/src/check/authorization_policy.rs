@@ -19,7 +19,7 @@ pub(super) fn check(policy: &AuthorizationPolicy, report: &mut Report<'_>) {
         action,
         provider,
         rules,
-        is_everywhere: _,
+        extent: _,
     } = policy;
     if let Some(text) = metadata.annotations.get(DRY_RUN).filter(|text| value::parse_bool(text).is_none()) {
         let metadata = Path::Root.field("metadata");

@@ -14,4 +14,4 @@ mod reading;
 mod write;
 
 pub use node::{EffectiveMutualTls, NodePolicies, NodeSettings};
-pub use reading::{Reading, read};
+pub use reading::{Reading, read, read_file};

@@ -1,6 +1,9 @@
 //! What a text holds, and what becomes of it.
 
-use std::collections::BTreeSet;
+use std::{
+    collections::{BTreeMap, btree_map::Entry as Slot},
+    sync::Arc,
+};
 
 use serde_yaml_ng::Value;
 
@@ -9,8 +12,8 @@ use crate::{
     Code, Finding, Level, ObjectRef, Place, Semantics,
     finding::{Path, Report},
     object::{
-        Action, AuthorizationPolicy, Metadata, MutualTlsMode, ObjectError, PeerAuthentication, PolicyObject,
-        PolicyObjects, RequestAuthentication, Rule,
+        Action, AuthorizationPolicy, Extent, Metadata, MutualTlsMode, ObjectError, PeerAuthentication,
+        PolicyObject, PolicyObjects, RequestAuthentication, Rule,
     },
 };
 
@@ -19,16 +22,27 @@ use crate::{
 /// Never fails: what cannot be read is a [finding](Reading::findings). Objects of other kinds are passed over and
 /// [named](Reading::others). Texts of more than 64 MiB are not read.
 pub fn read(text: &str) -> Reading {
+    read_all(text, None)
+}
+
+/// Reads every policy object of a text as [`read`] does, and calls the text by a name, such as that of its file, in
+/// whatever is said about [where](Place) objects are.
+pub fn read_file(file: impl Into<Arc<str>>, text: &str) -> Reading {
+    read_all(text, Some(file.into()))
+}
+
+fn read_all(text: &str, file: Option<Arc<str>>) -> Reading {
     let mut reading = Reading::default();
     if text.len() > MOST_BYTES {
-        reading.note(Code::TooLarge, None, "");
+        let place = file.is_some().then_some(Place { file, document: 1, line: 1 });
+        reading.note(Code::TooLarge, place.as_ref(), "");
         return reading;
     }
     for (index, document) in documents(text).into_iter().enumerate() {
-        let place = Place { document: index + 1, line: document.line };
+        let place = Place { file: file.clone(), document: index + 1, line: document.line };
         match document.content {
-            Ok(value) => reading.read(&value, "", place, true),
-            Err(problem) => reading.note(Code::Syntax, Some(place), &problem),
+            Ok(value) => reading.read(&value, "", &place, true),
+            Err(problem) => reading.note(Code::Syntax, Some(&place), &problem),
         }
     }
     reading
@@ -48,7 +62,7 @@ impl Reading {
     /// Reads one object, or a list of them.
     pub(super) fn of(value: &Value) -> Self {
         let mut reading = Self::default();
-        reading.read(value, "", Place { document: 1, line: 1 }, true);
+        reading.read(value, "", &Place { file: None, document: 1, line: 1 }, true);
         reading
     }
 
@@ -62,6 +76,21 @@ impl Reading {
     /// Everything that is wrong, in the order in which it was read.
     pub fn findings(&self) -> impl Iterator<Item = &Finding> {
         self.stray.iter().chain(self.entries.iter().flat_map(|entry| &entry.findings))
+    }
+
+    /// The objects that can be told by kind and name, and where each was read; a name may come twice.
+    pub fn places(&self) -> impl Iterator<Item = (ObjectRef, &Place)> {
+        self.entries.iter().map(|entry| (entry.object.reference(), &entry.place))
+    }
+
+    /// The objects that [`into_objects`](Self::into_objects) fails for and that [`fail_closed`](Self::fail_closed) puts
+    /// something in the place of, each with the findings that make it so.
+    pub fn refused(&self, semantics: Semantics) -> impl Iterator<Item = (ObjectRef, Vec<&Finding>)> {
+        self.entries.iter().filter_map(move |entry| {
+            let fatal: Vec<_> =
+                entry.findings.iter().filter(|finding| is_fatal(finding, semantics)).collect();
+            (!fatal.is_empty()).then(|| (entry.object.reference(), fatal))
+        })
     }
 
     /// Objects of kinds that are no policies.
@@ -98,7 +127,7 @@ impl Reading {
     /// everything in its scope (for a CUSTOM and an unknown action too), a PeerAuthentication that asks for mutual
     /// TLS. A broken AUDIT is dropped. Where the selector cannot be read, the scope is the namespace, or the mesh in
     /// the root namespace; where the targets cannot, or a field that may have been either,
-    /// [all of it](AuthorizationPolicy::is_everywhere), waypoints included.
+    /// [all of it](crate::object::Extent::Namespace), waypoints included.
     ///
     /// # Errors
     ///
@@ -127,23 +156,31 @@ impl Reading {
 
     /// A finding for each object whose kind and name another has.
     fn duplicates(&self) -> Vec<Finding> {
-        let mut seen = BTreeSet::new();
-        let again = self.entries.iter().filter(|entry| !seen.insert(entry.object.reference()));
+        let mut first = BTreeMap::new();
         let mut findings = Vec::new();
-        for entry in again {
+        for entry in &self.entries {
             let reference = entry.object.reference();
-            let start = findings.len();
+            let first = match first.entry(reference.clone()) {
+                Slot::Vacant(slot) => {
+                    slot.insert(&entry.place);
+                    continue;
+                }
+                Slot::Occupied(slot) => *slot.get(),
+            };
             Report::new(&reference, &mut findings).add(Code::Duplicate, Path::Root);
-            findings.iter_mut().skip(start).for_each(|finding| finding.place = Some(entry.place));
+            if let Some(finding) = findings.last_mut() {
+                finding.place = Some(entry.place.clone());
+                finding.problem = format!("{}: {first}", finding.problem).into();
+            }
         }
         findings
     }
 
-    fn note(&mut self, code: Code, place: Option<Place>, detail: &str) {
+    fn note(&mut self, code: Code, place: Option<&Place>, detail: &str) {
         let object = ObjectRef::new("", &Metadata::default());
         Report::new(&object, &mut self.stray).add(code, Path::Root);
         if let Some(finding) = self.stray.last_mut() {
-            finding.place = place;
+            finding.place = place.cloned();
             if !detail.is_empty() {
                 finding.problem = format!("{}: {detail}", code.summary()).into();
             }
@@ -151,7 +188,7 @@ impl Reading {
     }
 
     /// Reads an object or a list of objects; an item of a list of one kind need not say which.
-    fn read(&mut self, value: &Value, kind_of_list: &str, place: Place, may_be_list: bool) {
+    fn read(&mut self, value: &Value, kind_of_list: &str, place: &Place, may_be_list: bool) {
         let text = |name| value.get(name).and_then(Value::as_str);
         let kind = text("kind").unwrap_or(kind_of_list);
         if kind.is_empty() {
@@ -182,11 +219,11 @@ impl Reading {
     }
 
     /// A kind that is mis-spelled would be passed over, and what it restricts with it.
-    fn refuse_kind(&mut self, value: &Value, kind: &str, place: Place) {
+    fn refuse_kind(&mut self, value: &Value, kind: &str, place: &Place) {
         self.pass_over(value, kind);
         let Some(object) = self.others.pop() else { return };
         Report::new(&object, &mut self.stray).value(Code::UnknownKind, Path::Root.field("kind"), kind);
-        self.stray.last_mut().into_iter().for_each(|finding| finding.place = Some(place));
+        self.stray.last_mut().into_iter().for_each(|finding| finding.place = Some(place.clone()));
     }
 
     fn pass_over(&mut self, value: &Value, kind: &str) {
@@ -195,7 +232,7 @@ impl Reading {
         self.others.push(ObjectRef { kind: kind.to_owned().into(), namespace, name });
     }
 
-    fn read_policy(&mut self, value: &Value, kind: &str, version: Option<&str>, place: Place) {
+    fn read_policy(&mut self, value: &Value, kind: &str, version: Option<&str>, place: &Place) {
         let mut findings = Vec::new();
         let kind = match kind {
             AuthorizationPolicy::KIND => AuthorizationPolicy::KIND,
@@ -244,11 +281,11 @@ impl Reading {
         if first.iter().all(|finding| finding.level < Level::Unreadable) {
             first.extend(object.refusals());
         }
-        first.iter_mut().for_each(|finding| finding.place = Some(place));
+        first.iter_mut().for_each(|finding| finding.place = Some(place.clone()));
         if nameless {
             self.stray.extend(first);
         } else {
-            self.entries.push(Entry { object, place, findings: first, says_action });
+            self.entries.push(Entry { object, place: place.clone(), findings: first, says_action });
         }
     }
 }
@@ -283,30 +320,20 @@ fn closed(
         Action::Audit => return None,
         Action::Custom | Action::Deny => (Action::Deny, vec![Rule::default()]),
     };
-    let is_everywhere = lost || broken("spec.targetRef") || any(Code::SeveralTargets);
-    let (selector, target_ref, target_refs) = match is_everywhere {
-        true => (None, None, Vec::new()),
-        false => {
+    let (extent, selector, target_ref, target_refs) =
+        if lost || broken("spec.targetRef") || any(Code::SeveralTargets) {
+            (Extent::Namespace, None, None, Vec::new())
+        } else {
             let selector = policy.selector.filter(|_| !broken("spec.selector"));
-            (selector, policy.target_ref, policy.target_refs)
-        }
-    };
+            (Extent::Written, selector, policy.target_ref, policy.target_refs)
+        };
     let mut metadata = policy.metadata;
     if broken("metadata") {
         // Whether it is in dry run cannot be told.
         metadata.annotations.clear();
     }
     let provider = None;
-    Some(AuthorizationPolicy {
-        metadata,
-        selector,
-        target_ref,
-        target_refs,
-        action,
-        provider,
-        rules,
-        is_everywhere,
-    })
+    Some(AuthorizationPolicy { metadata, selector, target_ref, target_refs, action, provider, rules, extent })
 }
 
 fn closed_peer(policy: PeerAuthentication, findings: &[Finding]) -> PeerAuthentication {
@@ -316,6 +343,7 @@ fn closed_peer(policy: PeerAuthentication, findings: &[Finding]) -> PeerAuthenti
         selector: policy.selector.filter(|_| !broken),
         mtls: MutualTlsMode::Strict,
         port_level_mtls: Default::default(),
+        extent: Extent::Written,
     }
 }
 

@@ -49,8 +49,7 @@ impl Serialize for AuthorizationPolicy {
             rules: &'a [Rule],
         }
         // What stands in for another object is not written as what it is: no field of Kubernetes says it.
-        let Self { metadata, selector, target_ref, target_refs, action, provider, rules, is_everywhere: _ } =
-            self;
+        let Self { metadata, selector, target_ref, target_refs, action, provider, rules, extent: _ } = self;
         let (selector, target_ref, provider) = (selector.as_ref(), target_ref.as_ref(), provider.as_ref());
         let spec = Spec { selector, target_ref, target_refs, action: *action, provider, rules };
         envelope(serializer, Self::KIND, metadata, &spec)
@@ -100,7 +99,7 @@ impl Serialize for PeerAuthentication {
         fn as_map<S: Serializer>(ports: &[(u32, Mode)], serializer: S) -> Result<S::Ok, S::Error> {
             serializer.collect_map(ports.iter().map(|(port, mode)| (port.to_string(), mode)))
         }
-        let Self { metadata, selector, mtls, port_level_mtls } = self;
+        let Self { metadata, selector, mtls, port_level_mtls, extent: _ } = self;
         let port_level_mtls =
             port_level_mtls.iter().map(|(port, mode)| (*port, Mode { mode: *mode })).collect();
         let spec = Spec { selector: selector.as_ref(), mtls: Mode { mode: *mtls }, port_level_mtls };

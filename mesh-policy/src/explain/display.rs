@@ -8,7 +8,11 @@ use crate::{Action, Reason};
 impl fmt::Display for Explanation<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let reason = self.decision.reason;
-        write!(f, "{}: {reason}", reason.verdict())?;
+        let mut traces = self.policies.iter();
+        match traces.find(|trace| Some(&trace.policy.name) == reason.policy()).and_then(PolicyTrace::object) {
+            Some(object) => write!(f, "{}: {}", reason.verdict(), reason.naming(object))?,
+            None => write!(f, "{}: {reason}", reason.verdict())?,
+        }
         match reason {
             Reason::AllowedBy { policy, rule } => write!(f, "\n  ALLOW {policy} rule[{rule}] matches")?,
             Reason::DeniedBy { policy, rule } => write!(f, "\n  DENY {policy} rule[{rule}] matches")?,

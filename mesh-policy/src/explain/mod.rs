@@ -13,7 +13,7 @@ pub(crate) use serialize::decision;
 use std::cmp::Reverse;
 
 use crate::{
-    Action, Clause, ConnectionFacts, Decision, Policy, PolicySet, Reason, Rule,
+    Action, Clause, ConnectionFacts, Decision, ObjectRef, Policy, PolicyName, PolicySet, Reason, Rule,
     attributes::Attributes,
     evaluate::{Applicable, Class},
 };
@@ -47,6 +47,14 @@ pub struct Explanation<'a> {
 }
 
 impl<'a> Explanation<'a> {
+    /// This explanation with the objects that policies were converted from, where something knows them: with the
+    /// feature `crd`, `NodePolicies::converted_from`. People are shown the object, machines both.
+    #[must_use]
+    pub fn with_objects(mut self, object_of: impl Fn(&PolicyName) -> Option<ObjectRef>) -> Self {
+        self.policies.iter_mut().for_each(|trace| trace.object = object_of(&trace.policy.name));
+        self
+    }
+
     /// The decision explained.
     pub fn decision(&self) -> Decision<'a> {
         self.decision
@@ -63,6 +71,7 @@ impl<'a> Explanation<'a> {
 #[derive(Clone, Debug)]
 pub struct PolicyTrace<'a> {
     policy: &'a Policy,
+    object: Option<ObjectRef>,
     rules: Vec<RuleTrace<'a>>,
 }
 
@@ -72,12 +81,17 @@ impl<'a> PolicyTrace<'a> {
         let mut rules: Vec<_> = traces.map(|(index, rule)| RuleTrace::new(index, rule, attributes)).collect();
         // Stable: of rules as near as each other, the first comes first.
         rules.sort_by_key(|rule| Reverse(rule.nearness()));
-        Self { policy, rules }
+        Self { policy, object: None, rules }
     }
 
     /// The policy as written.
     pub fn policy(&self) -> &'a Policy {
         self.policy
+    }
+
+    /// The object that the policy was converted from, if it was [told](Explanation::with_objects).
+    pub fn object(&self) -> Option<&ObjectRef> {
+        self.object.as_ref()
     }
 
     /// Its rules, nearest first: those that match, then those with the most clauses that match.

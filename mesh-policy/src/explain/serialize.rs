@@ -31,8 +31,13 @@ pub(crate) fn decision<S: SerializeStruct>(
 
 impl Serialize for PolicyTrace<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut policy = serializer.serialize_struct("PolicyTrace", 5)?;
+        let fields = 5 + usize::from(self.object.is_some());
+        let mut policy = serializer.serialize_struct("PolicyTrace", fields)?;
         policy.serialize_field("policy", &self.policy.name)?;
+        match &self.object {
+            Some(object) => policy.serialize_field("object", object)?,
+            None => policy.skip_field("object")?,
+        }
         policy.serialize_field("action", &self.policy.action)?;
         policy.serialize_field("dryRun", &self.policy.dry_run)?;
         policy.serialize_field("matches", &self.matches())?;

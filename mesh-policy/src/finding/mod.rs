@@ -6,13 +6,13 @@ mod path;
 pub use code::{Code, Level};
 pub(crate) use path::Path;
 
-use std::{borrow::Cow, fmt};
+use std::{borrow::Cow, fmt, sync::Arc};
 
 use crate::object::Metadata;
 
 /// One thing to know about one object: what, where, and what to write instead.
 ///
-/// Displayed on one line: `AuthorizationPolicy shop/cart: spec.rules[0].to[0].operation.ports[0] "65616":
+/// Displayed on one line: `mesh.yaml:17: AuthorizationPolicy shop/cart: spec.rules[0].to[0].operation.ports[0] "65616":
 /// the port is not a number up to 65535; write the number of a port, …`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "crd", derive(serde::Serialize))]
@@ -58,20 +58,26 @@ impl fmt::Display for Finding {
     }
 }
 
-/// Where in a text an object was read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+/// Where an object was read.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[cfg_attr(feature = "crd", derive(serde::Serialize))]
 pub struct Place {
+    /// The file, as its reader calls it; nothing for a text that is in none.
+    #[cfg_attr(feature = "crd", serde(skip_serializing_if = "Option::is_none"))]
+    pub file: Option<Arc<str>>,
     /// The number of the document, counted from 1.
     pub document: usize,
     /// The line on which the document starts or, of an error of syntax, the line of the error; counted from 1.
     pub line: usize,
 }
 
-/// Displayed as `document 2, line 17`.
+/// Displayed as `mesh.yaml:17`, which editors follow, or as `document 2, line 17`.
 impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "document {}, line {}", self.document, self.line)
+        match &self.file {
+            Some(file) => write!(f, "{file}:{}", self.line),
+            None => write!(f, "document {}, line {}", self.document, self.line),
+        }
     }
 }
 

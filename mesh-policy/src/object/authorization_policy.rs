@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::{Metadata, Selector, TargetRef};
+use super::{Extent, Metadata, Selector, TargetRef};
 
 /// An AuthorizationPolicy.
 ///
@@ -25,9 +25,8 @@ pub struct AuthorizationPolicy {
     pub provider: Option<Provider>,
     /// Any of them has to match.
     pub rules: Vec<Rule>,
-    /// Whether it applies to everything in its namespace, waypoints included, or in the root namespace to all of the
-    /// mesh. Users cannot write that: it stands in for an object of which it cannot be told where it applies.
-    pub is_everywhere: bool,
+    /// Whether it applies further than it says.
+    pub extent: Extent,
 }
 
 impl AuthorizationPolicy {

@@ -10,6 +10,7 @@
 mod authorization_policy;
 mod collection;
 mod error;
+mod extent;
 mod metadata;
 mod peer_authentication;
 mod request_authentication;
@@ -18,6 +19,7 @@ mod target;
 pub use authorization_policy::{Action, AuthorizationPolicy, Condition, Operation, Provider, Rule, Source};
 pub use collection::{PolicyObject, PolicyObjects};
 pub use error::ObjectError;
+pub use extent::Extent;
 pub use metadata::Metadata;
 pub use peer_authentication::{MutualTlsMode, PeerAuthentication};
 pub use request_authentication::{ClaimToHeader, JwtHeader, JwtRule, RequestAuthentication};

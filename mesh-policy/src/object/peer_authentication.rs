@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, fmt};
 
-use super::{Metadata, Selector};
+use super::{Extent, Metadata, Selector};
 
 /// A PeerAuthentication.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -15,6 +15,8 @@ pub struct PeerAuthentication {
     pub mtls: MutualTlsMode,
     /// What is asked of peers on single ports of the workload: `portLevelMtls`.
     pub port_level_mtls: BTreeMap<u32, MutualTlsMode>,
+    /// Whether it applies further than it says. One with a selector stays more specific than one without.
+    pub extent: Extent,
 }
 
 /// What is asked of peers.

@@ -114,9 +114,9 @@ impl std::fmt::Display for Change<WaypointDecision<'_>> {
 mod tests {
     use super::*;
     use crate::{
-        MissingPolicy,
+        MissingPolicy, Semantics,
         object::{Action, AuthorizationPolicy, Metadata, Operation, Rule},
-        waypoint::{Headers, Mesh, Target},
+        waypoint::{Headers, Mesh, PathNormalization, Target},
     };
 
     #[test]
@@ -135,6 +135,7 @@ mod tests {
             RequestPolicySet::strict(Mesh::new("example.org")).replaced([&policy]).unwrap()
         };
         let (before, after) = (set("PUT"), set("GET"));
+        let path = PathNormalization::None.normalize("/", Semantics::Strict).unwrap();
         let facts = RequestFacts {
             stream: StreamFacts {
                 target: Target::Workload { namespace: "shop", labels: &[] },
@@ -147,7 +148,7 @@ mod tests {
             },
             method: "GET",
             authority: None,
-            path: "/",
+            path: &path,
             headers: Headers::Lines(&[]),
             claims: None,
         };

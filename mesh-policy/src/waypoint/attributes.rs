@@ -53,10 +53,8 @@ impl<'a> Attributes<'a> {
     }
 
     pub(super) fn of_request(facts: &'a RequestFacts<'a>, semantics: Semantics, mesh: &'a Mesh) -> Self {
-        let end = facts.path.bytes().position(|byte| matches!(byte, b'?' | b'#')).unwrap_or(facts.path.len());
-        let path = facts.path.get(..end).unwrap_or_default();
         let mut attributes = Self::of_stream(&facts.stream, semantics, mesh);
-        attributes.request = Some(Request { facts, path, claims: facts.claims });
+        attributes.request = Some(Request { facts, path: facts.path.without_query(), claims: facts.claims });
         attributes
     }
 

@@ -51,7 +51,7 @@ impl Condition {
         self.fits(attributes) != self.negated
     }
 
-    fn is_unseen(&self, attributes: &Attributes<'_>) -> bool {
+    pub(super) fn is_unseen(&self, attributes: &Attributes<'_>) -> bool {
         matches!(self.attribute, Attribute::Namespace | Attribute::ServiceAccount) && attributes.is_peer_odd()
     }
 

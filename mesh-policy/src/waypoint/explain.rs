@@ -9,6 +9,7 @@ use super::{
     condition::Condition,
     evaluate::Case,
     policy::{Alternative, Clause, CompiledPolicy, CompiledRule, DroppedRule, RulePart},
+    value::{SCHEME, accounts_within, namespaces_within, trust_domain},
 };
 use crate::{PolicyName, Reason, explain::alternatives, object::Action};
 
@@ -193,6 +194,9 @@ pub struct ConditionMiss {
     negated: bool,
     expected: String,
     actual: Vec<String>,
+    /// Of an identity that does not say: what does not.
+    #[cfg_attr(feature = "crd", serde(skip_serializing_if = "Option::is_none"))]
+    unseen_in: Option<String>,
 }
 
 impl ConditionMiss {
@@ -202,6 +206,7 @@ impl ConditionMiss {
             negated: condition.negated,
             expected: condition.values.to_string(),
             actual: attributes.shown(&condition.attribute),
+            unseen_in: attributes.peer.filter(|_| condition.is_unseen(attributes)).map(str::to_owned),
         }
     }
 
@@ -224,6 +229,12 @@ impl ConditionMiss {
     /// claim that is a list.
     pub fn actual(&self) -> &[String] {
         &self.actual
+    }
+
+    /// The identity of the peer, if that is why the attribute cannot be seen: it has none of the form
+    /// `spiffe://<trust domain>/ns/<namespace>/sa/<account>`.
+    pub fn unseen_in(&self) -> Option<&str> {
+        self.unseen_in.as_deref()
     }
 }
 
@@ -255,10 +266,22 @@ impl Attributes<'_> {
                 notes.flat_map(|note| note.value.texts()).map(str::to_owned).collect()
             }
             Attribute::Method => text(facts.map(|facts| facts.method)),
-            Attribute::Namespace
-            | Attribute::Principal
-            | Attribute::ServiceAccount
-            | Attribute::TrustDomain => text(self.peer),
+            // In Istio's form there is one of each; in Istio's reading any other URI may have several.
+            Attribute::Namespace | Attribute::ServiceAccount if self.is_peer_odd() => Vec::new(),
+            Attribute::Namespace => match (self.identity, self.peer) {
+                (Some(id), _) => vec![id.namespace.to_owned()],
+                (None, peer) => peer.into_iter().flat_map(namespaces_within).map(str::to_owned).collect(),
+            },
+            Attribute::ServiceAccount => match (self.identity, self.peer) {
+                (Some(id), _) => vec![format!("{}/{}", id.namespace, id.account)],
+                (None, peer) => {
+                    let accounts = peer.into_iter().flat_map(accounts_within);
+                    accounts.map(|(namespace, name)| format!("{namespace}/{name}")).collect()
+                }
+            },
+            // As policies write it.
+            Attribute::Principal => text(self.peer.map(|peer| peer.strip_prefix(SCHEME).unwrap_or(peer))),
+            Attribute::TrustDomain => text(self.peer.and_then(trust_domain)),
             Attribute::Path => text(request.map(|request| request.path)),
             Attribute::RequestPrincipal => {
                 let parts = self.claims().and_then(|claims| claims.text("iss").zip(claims.text("sub")));
@@ -373,7 +396,10 @@ impl fmt::Display for ConditionMiss {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} is ", self.attribute)?;
         match self.actual.as_slice() {
-            [] => f.write_str("absent")?,
+            [] => match &self.unseen_in {
+                Some(peer) => write!(f, "not known of {peer}")?,
+                None => f.write_str("absent")?,
+            },
             values => alternatives(f, values)?,
         }
         let not = if self.negated { "not " } else { "" };

@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use http::HeaderMap;
 
-use super::{ClaimValue, Claims, Target};
+use super::{ClaimValue, Claims, NormalizedPath, Target};
 
 /// What is known about a stream: the connection that a client made to a service or a workload, as a waypoint
 /// got it out of a tunnel.
@@ -48,9 +48,8 @@ pub struct RequestFacts<'a> {
     pub method: &'a str,
     /// The authority: `:authority` or the header `host`, with its port if it has one.
     pub authority: Option<&'a str>,
-    /// The path as it is forwarded, with its query: [normalised](super::PathNormalization) before. Policies on
-    /// paths are compared with what precedes the first `?` or `#`.
-    pub path: &'a str,
+    /// The path as it is forwarded, with its query. Policies on paths are compared with what precedes that.
+    pub path: &'a NormalizedPath<'a>,
     /// The headers, in their order.
     pub headers: Headers<'a>,
     /// What the token of the request says, if it has one that is valid.

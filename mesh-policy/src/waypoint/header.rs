@@ -66,7 +66,7 @@ impl Header {
             Place::Authority => return Lines::One(request.authority.map(str::as_bytes)),
             Place::Method => return Lines::One(Some(request.method.as_bytes())),
             Place::Nowhere => return Lines::One(None),
-            Place::Path => return Lines::One(Some(request.path.as_bytes())),
+            Place::Path => return Lines::One(Some(request.path.as_str().as_bytes())),
             Place::Headers(key) => key,
             Place::UserAgent => &USER_AGENT,
         };

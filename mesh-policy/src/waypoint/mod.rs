@@ -28,7 +28,7 @@ pub use explain::{ConditionMiss, RuleMiss, WaypointExplanation, WaypointPolicyTr
 pub use facts::{FilterMetadata, Headers, RequestFacts, StreamFacts};
 pub use forwarded_for::ForwardedFor;
 pub use mesh::{ExtensionProvider, Mesh, ProviderProtocol};
-pub use path::{PathError, PathNormalization};
+pub use path::{NormalizedPath, PathError, PathNormalization};
 pub use policy::{DroppedRule, RulePart};
 pub use set::{EnforcementPoint, RequestPolicySet, Requests, StreamPolicySet, Streams, WaypointPolicySet};
 pub(crate) use target::WAYPOINT_CLASS;

@@ -1,6 +1,6 @@
 //! One spelling for each path.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, fmt};
 
 use crate::Semantics;
 
@@ -21,6 +21,64 @@ pub enum PathNormalization {
     MergeSlashes,
     /// Paths are left as they are.
     None,
+}
+
+/// The path of a request, with its query, as policies see it and as it has to be forwarded.
+///
+/// Only [`PathNormalization::normalize`] makes one, so that nobody forgets to: a policy on `/admin` means nothing for a path
+/// that is still `/x/../admin`. Where paths are to stay as they are, [`PathNormalization::None`] says so. Borrows what was
+/// normal already.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NormalizedPath<'a> {
+    text: Cow<'a, str>,
+    /// Where the query begins.
+    end: usize,
+}
+
+impl<'a> NormalizedPath<'a> {
+    /// All of it: what is forwarded.
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
+
+    /// What policies on paths are compared with.
+    pub fn without_query(&self) -> &str {
+        self.text.get(..self.end).unwrap_or_default()
+    }
+
+    /// What follows the first question mark.
+    pub fn query(&self) -> Option<&str> {
+        self.text.get(self.end..)?.strip_prefix('?')
+    }
+
+    /// All of it. Borrowed if nothing had to change.
+    pub fn into_text(self) -> Cow<'a, str> {
+        self.text
+    }
+}
+
+impl AsRef<str> for NormalizedPath<'_> {
+    fn as_ref(&self) -> &str {
+        self.as_str()
+    }
+}
+
+impl fmt::Display for NormalizedPath<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl PartialEq<str> for NormalizedPath<'_> {
+    fn eq(&self, other: &str) -> bool {
+        self.as_str() == other
+    }
+}
+
+impl PartialEq<&str> for NormalizedPath<'_> {
+    fn eq(&self, other: &&str) -> bool {
+        self.as_str() == *other
+    }
 }
 
 /// Why a path is refused, with the status 400 and before any policy.
@@ -60,30 +118,35 @@ impl PathNormalization {
     /// let paths = ["//a/../admin", "/%61dmin", "/a%2Fb?x=%61"];
     /// let normalize = |path| PathNormalization::MergeSlashes.normalize(path, Semantics::Strict).unwrap();
     /// assert_eq!(paths.map(normalize), ["/admin", "/admin", "/a%2Fb?x=%61"]);
+    /// assert_eq!(normalize("/a%2Fb?x=%61").without_query(), "/a%2Fb");
     /// ```
-    pub fn normalize(self, path: &str, semantics: Semantics) -> Result<Cow<'_, str>, PathError> {
-        if path.contains('#') {
+    pub fn normalize(self, path: &str, semantics: Semantics) -> Result<NormalizedPath<'_>, PathError> {
+        // One pass finds both; a fragment behind the query is one as well.
+        let end = path.bytes().position(|byte| matches!(byte, b'?' | b'#')).unwrap_or(path.len());
+        let (written, query) = path.split_at(end);
+        if query.contains('#') {
             return Err(PathError::Fragment);
         }
+        let as_it_is = NormalizedPath { text: Cow::Borrowed(path), end };
         if self == Self::None || path == "*" {
-            return Ok(Cow::Borrowed(path));
+            return Ok(as_it_is);
         }
         if !path.starts_with('/') {
             return Err(PathError::NotAbsolute);
         }
-        let (written, query) = path.split_at(path.find('?').unwrap_or(path.len()));
         if is_normal(written, self != Self::Base) {
-            return Ok(Cow::Borrowed(path));
+            return Ok(as_it_is);
         }
         let mut normal = self.respell(written)?;
         if normal == written {
-            return Ok(Cow::Borrowed(path));
+            return Ok(as_it_is);
         }
         if semantics == Semantics::Strict && self.respell(&normal)? != normal {
             return Err(PathError::Unstable);
         }
+        let end = normal.len();
         normal.push_str(query);
-        Ok(Cow::Owned(normal))
+        Ok(NormalizedPath { text: Cow::Owned(normal), end })
     }
 
     /// Normalises a path without a query, whether or not there is anything to do.
@@ -294,7 +357,7 @@ mod tests {
                 (PathNormalization::DecodeAndMergeSlashes, decoded),
             ] {
                 assert_eq!(
-                    mode.normalize(path, Semantics::Istio).as_deref(),
+                    mode.normalize(path, Semantics::Istio).as_ref().map(NormalizedPath::as_str),
                     Ok(expected),
                     "{mode:?} {path}"
                 );
@@ -308,14 +371,17 @@ mod tests {
             use PathNormalization::*;
             let path = format!("/{rest}");
             for mode in [Base, MergeSlashes, DecodeAndMergeSlashes] {
-                let once = mode.normalize(&path, Semantics::Istio).map(Cow::into_owned);
+                let once = mode.normalize(&path, Semantics::Istio).map(|path| path.into_text().into_owned());
                 prop_assert_eq!(&once, &mode.respell(&path));
                 let Ok(once) = once else { continue };
                 prop_assert!(once.starts_with('/'), "{}", once);
                 // Strictly it is the same, or refused because it would go on changing.
                 let again = mode.respell(&once);
                 match mode.normalize(&path, Semantics::Strict) {
-                    Ok(strict) => prop_assert!(strict == once && again == Ok(once), "{}", strict),
+                    Ok(strict) => {
+                        prop_assert!(strict == *once && again == Ok(once), "{}", strict);
+                        prop_assert_eq!(strict.without_query(), strict.as_str());
+                    }
                     Err(error) => prop_assert!(error == PathError::Unstable && again != Ok(once), "{}", error),
                 }
             }
@@ -329,14 +395,14 @@ mod tests {
             let normalize = |mode: PathNormalization, path| mode.normalize(path, semantics);
             for mode in [None, Base, MergeSlashes, DecodeAndMergeSlashes] {
                 assert_eq!(normalize(mode, "/a#b"), Err(PathError::Fragment));
-                assert_eq!(normalize(mode, "*").as_deref(), Ok("*"));
+                assert!(normalize(mode, "*").is_ok_and(|path| path == "*"));
             }
             for mode in [Base, MergeSlashes, DecodeAndMergeSlashes] {
                 assert_eq!(normalize(mode, "/a%00b"), Err(PathError::Zero));
                 assert_eq!(normalize(mode, "\\a"), Err(PathError::NotAbsolute));
                 assert_eq!(normalize(mode, ""), Err(PathError::NotAbsolute));
             }
-            assert_eq!(normalize(Base, "/\u{e9}\u{7f}").as_deref(), Ok("/%C3%A9%7F"));
+            assert!(normalize(Base, "/\u{e9}\u{7f}").is_ok_and(|path| path == "/%C3%A9%7F"));
         }
     }
 
@@ -351,6 +417,28 @@ mod tests {
         }
         // Written plainly, it is resolved at once.
         let plain = PathNormalization::Base.normalize("/items/..;/admin", Semantics::Strict);
-        assert_eq!(plain.as_deref(), Ok("/admin"));
+        assert!(plain.is_ok_and(|path| path == "/admin"));
+    }
+
+    // policy#69
+    #[test]
+    fn a_query_begins_at_the_first_question_mark() {
+        use PathNormalization::*;
+        for (path, all, own) in [
+            ("/a?b=/../c", "/a?b=/../c", "/a"),
+            ("/x/../a?b?c", "/a?b?c", "/a"),
+            ("/a", "/a", "/a"),
+            ("/%3F", "/%3F", "/%3F"),
+            ("?", "?", ""),
+        ] {
+            let mode = if path == "?" { None } else { Base };
+            let normal = mode.normalize(path, Semantics::Strict).unwrap();
+            assert_eq!((normal.as_str(), normal.without_query()), (all, own), "{path}");
+            let whole = normal.query().map_or_else(|| own.to_owned(), |query| format!("{own}?{query}"));
+            assert_eq!(whole, all);
+        }
+        for path in ["/a?b#c", "/a#b?c", "#"] {
+            assert_eq!(None.normalize(path, Semantics::Istio), Err(PathError::Fragment), "{path}");
+        }
     }
 }

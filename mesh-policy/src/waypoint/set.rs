@@ -25,7 +25,9 @@ use crate::{
 /// use mesh_policy::{
 ///     Verdict,
 ///     object::{AuthorizationPolicy, Metadata, Operation, Rule, TargetRef},
-///     waypoint::{Headers, Mesh, RequestFacts, RequestPolicySet, Service, ServiceKind, StreamFacts, Target},
+///     waypoint::{
+///         Headers, Mesh, PathNormalization, RequestFacts, RequestPolicySet, Service, ServiceKind, StreamFacts, Target,
+///     },
 /// };
 ///
 /// let mut set = RequestPolicySet::strict(Mesh::new("example.org"));
@@ -43,6 +45,7 @@ use crate::{
 ///     ..AuthorizationPolicy::default()
 /// })?;
 ///
+/// let path = PathNormalization::Base.normalize("/items/7?full=1", set.semantics())?;
 /// let service = Service { kind: ServiceKind::Service, namespace: "shop", name: "cart" };
 /// let facts = RequestFacts {
 ///     stream: StreamFacts {
@@ -56,7 +59,7 @@ use crate::{
 ///     },
 ///     method: "GET",
 ///     authority: Some("cart.shop"),
-///     path: "/items/7?full=1",
+///     path: &path,
 ///     headers: Headers::Lines(&[]),
 ///     claims: None,
 /// };

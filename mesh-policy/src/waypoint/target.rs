@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use super::Mesh;
 use crate::{
-    object::{AuthorizationPolicy, Metadata, RequestAuthentication, Selector, TargetRef},
+    object::{AuthorizationPolicy, Extent, Metadata, RequestAuthentication, Selector, TargetRef},
     set::{Folding, fingerprint},
 };
 
@@ -69,10 +69,13 @@ impl AuthorizationPolicy {
     /// and workloads of its namespace or, in the root namespace, of the mesh. A target in another namespace
     /// than the policy counts for nothing.
     pub fn applies_to(&self, target: &Target<'_>, mesh: &Mesh) -> bool {
-        if self.is_everywhere {
-            return is_at(&Place::Unknown(self.metadata.namespace.as_str().into()), target, mesh);
+        match self.extent {
+            Extent::Mesh => true,
+            Extent::Namespace => {
+                is_at(&Place::Unknown(self.metadata.namespace.as_str().into()), target, mesh)
+            }
+            Extent::Written => applies(&self.metadata, self.selector.as_ref(), self.targets(), target, mesh),
         }
-        applies(&self.metadata, self.selector.as_ref(), self.targets(), target, mesh)
     }
 }
 

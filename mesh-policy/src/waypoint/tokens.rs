@@ -142,7 +142,7 @@ impl Place {
             texts(header, request).filter_map(|line| line.strip_prefix(prefix.as_str()))
         });
         let in_query = parameter.into_iter().flat_map(move |name| {
-            let query = request.path.split_once('?').map_or("", |(_, query)| query);
+            let query = request.path.query().unwrap_or_default();
             query.split('&').filter_map(move |pair| value_of(name, pair))
         });
         let in_cookies = cookie.into_iter().flat_map(move |(header, name)| {

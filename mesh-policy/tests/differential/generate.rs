@@ -4,8 +4,8 @@ use std::net::{IpAddr, SocketAddr};
 
 use mesh_policy::{
     object::{
-        Action, AuthorizationPolicy, Condition, Metadata, Operation, Provider, Rule, Selector, Source,
-        TargetRef,
+        Action, AuthorizationPolicy, Condition, Extent, Metadata, Operation, Provider, Rule, Selector,
+        Source, TargetRef,
     },
     waypoint::{
         Answer, ClaimValue, Claims, ExtensionProvider, Mesh, ProviderProtocol, ServiceKind, Step,
@@ -69,7 +69,7 @@ fn object() -> impl Strategy<Value = AuthorizationPolicy> {
             action,
             provider: (action == Action::Custom).then(|| Provider { name: provider.into() }),
             rules,
-            is_everywhere: false,
+            extent: Extent::Written,
         },
     )
 }

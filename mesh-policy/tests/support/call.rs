@@ -4,8 +4,12 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use mesh_policy::waypoint::{
-    ClaimValue, Claims, FilterMetadata, Headers, RequestFacts, Service, ServiceKind, StreamFacts, Target,
+use mesh_policy::{
+    Semantics,
+    waypoint::{
+        ClaimValue, Claims, FilterMetadata, Headers, PathNormalization, RequestFacts, Service, ServiceKind,
+        StreamFacts, Target,
+    },
 };
 
 #[derive(Clone, Debug)]
@@ -56,6 +60,7 @@ impl Call {
             self.metadata.iter().map(|(filter, key, value)| FilterMetadata { filter, key, value }).collect();
         let lines: Vec<_> =
             self.headers.iter().map(|(name, line)| (name.as_str(), line.as_slice())).collect();
+        let path = PathNormalization::None.normalize(&self.path, Semantics::Istio).expect("no fragment");
         use_them(&RequestFacts {
             stream: StreamFacts {
                 target,
@@ -68,7 +73,7 @@ impl Call {
             },
             method: &self.method,
             authority: self.authority.as_deref(),
-            path: &self.path,
+            path: &path,
             headers: Headers::Lines(&lines),
             claims: self.claims.as_ref(),
         })

@@ -2,7 +2,7 @@
 
 use mesh_policy::{
     Semantics::{Istio, Strict},
-    object::{Action, Rule},
+    object::{Action, Rule, Source},
     waypoint::{Answer, DroppedRule, RuleMiss, RulePart},
 };
 
@@ -28,7 +28,7 @@ fn the_nearest_allow_comes_first_with_what_misses() {
             explanation.to_string(),
             "denied: allow policies exist, but none allowed\n  \
              ALLOW shop/near rule[0] to misses: path is /admin, expected /items/* or /cart; method is GET, expected POST\n  \
-             ALLOW shop/far rule[0] from misses: source.principal is spiffe://example.org/ns/shop/sa/web, \
+             ALLOW shop/far rule[0] from misses: source.principal is example.org/ns/shop/sa/web, \
              expected example.org/ns/shop/sa/other or old.example.org/ns/shop/sa/other\n  \
              dry run: shop/deny-dry-run would deny"
         );
@@ -67,6 +67,46 @@ fn what_decided_comes_first() {
             "DENY shop/deny rule[0] when[0] misses: request.headers[x-tenant] is a, expected not a"
         );
     });
+}
+
+// What is shown of an identity is the part that the policy is about.
+#[test]
+fn expected_and_actual_are_of_one_kind() {
+    let source = |field: &str| {
+        let values = vec!["x".to_owned()];
+        let source = match field {
+            "namespace" => Source { namespaces: values, ..Source::default() },
+            "account" => Source { service_accounts: values, ..Source::default() },
+            "domain" => Source { trust_domains: values, ..Source::default() },
+            _ => Source { principals: values, ..Source::default() },
+        };
+        from(vec![source])
+    };
+    let miss = |semantics, field: &str, peer: &str| {
+        let set = requests(semantics, &[allow(vec![source(field)])]);
+        get("/").by(peer).with_facts(|facts| {
+            let explanation = set.explain(facts, |_| Answer::Allow);
+            let Some(RuleMiss::Part { conditions, .. }) = explanation.policies()[0].rules()[0].miss() else {
+                panic!("{explanation:?}")
+            };
+            let one = &conditions[0];
+            (one.actual().to_vec(), one.unseen_in().map(str::to_owned), one.to_string())
+        })
+    };
+    let cart = "spiffe://example.org/ns/shop/sa/cart";
+    for semantics in [Istio, Strict] {
+        assert_eq!(miss(semantics, "namespace", cart).0, ["shop"]);
+        assert_eq!(miss(semantics, "account", cart).0, ["shop/cart"]);
+        assert_eq!(miss(semantics, "domain", cart).0, ["example.org"]);
+        assert_eq!(miss(semantics, "principal", cart).0, ["example.org/ns/shop/sa/cart"]);
+    }
+    // Of another form, Istio finds several, and Strict says that there is nothing to see.
+    let odd = "spiffe://example.org/ns/a/ns/b/sa/c";
+    assert_eq!(miss(Istio, "namespace", odd).0, ["a", "b"]);
+    let (actual, unseen, shown) = miss(Strict, "namespace", odd);
+    assert_eq!((actual.is_empty(), unseen.as_deref()), (true, Some(odd)));
+    assert_eq!(shown, format!("source.namespace is not known of {odd}, expected x"));
+    assert_eq!(miss(Strict, "domain", odd).0, ["example.org"]);
 }
 
 #[test]

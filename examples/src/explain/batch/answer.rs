@@ -4,13 +4,12 @@ use std::{collections::BTreeMap, net::SocketAddr};
 
 use mesh_identity::SpiffeId;
 use mesh_policy::{
-    ConnectionFacts, PolicyName, Reason, Verdict,
+    ConnectionFacts, ObjectRef, PolicyName, Reason, Verdict,
     waypoint::{
         Answer, FilterMetadata, Headers, Question, RequestFacts, Service, ServiceKind, Step, StreamFacts,
         Target,
     },
 };
-use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::{
@@ -19,7 +18,7 @@ use super::{
     policies::Used,
 };
 use crate::explain::{
-    reach::{UNKNOWN, UNSAID_NAMESPACE, unsaid_labels, verdict},
+    reach::{Decided, UNKNOWN, UNSAID_NAMESPACE, unsaid_labels, verdict},
     world::World,
 };
 
@@ -83,8 +82,8 @@ fn at_node(world: &World, used: &Used, line: &Line) -> Result<Value, Fault> {
     let mut listed = workload.listed;
     // A workload of which no labels are told has some, in all likelihood; none select it.
     let labels = workload.labels.filter(|labels| !labels.is_empty() || line.labels.is_some());
-    let nobody = unsaid_labels();
-    listed.extend(used.compiled.listing.listed_by(&workload.namespace, labels.as_ref().unwrap_or(&nobody)));
+    let labels = labels.unwrap_or_else(unsaid_labels);
+    listed.extend(used.compiled.listing.listed_by(&workload.namespace, &labels));
     let facts = ConnectionFacts {
         source: line.source_ip().unwrap_or(UNKNOWN),
         peer: peer.as_ref(),
@@ -93,17 +92,14 @@ fn at_node(world: &World, used: &Used, line: &Line) -> Result<Value, Fault> {
         policies: &listed,
     };
     let decision = used.compiled.node.evaluate_connection(&facts);
-    let dry_run: Vec<_> = decision.dry_run_denials().map(|name| shown(name, used)).collect();
-    let answer = answer(Point::Node, used, decision.reason(), dry_run, Vec::new());
-    Ok(with_proof(answer, line.explain.then(|| proof(&used.compiled.node.explain(&facts), used))))
-}
-
-fn proof(explanation: &impl Serialize, used: &Used) -> Value {
-    let mut proof = serde_json::to_value(explanation).unwrap_or_default();
-    if used.all_apply {
-        show_as_written(&mut proof, &used.settings.mesh.root_namespace);
-    }
-    proof
+    let object_of =
+        |name: &PolicyName| used.compiled.listing.converted_from(name, &workload.namespace, &labels);
+    let reason = decision.reason();
+    let object = reason.policy().and_then(object_of);
+    let dry_run: Vec<_> = decision.dry_run_denials().map(PolicyName::to_string).collect();
+    let answer = answer(Point::Node, used, reason, object.as_ref(), dry_run, Vec::new());
+    let proof = line.explain.then(|| json!(used.compiled.node.explain(&facts).with_objects(object_of)));
+    Ok(with_proof(answer, proof))
 }
 
 fn with_proof(mut answer: Value, proof: Option<Value>) -> Value {
@@ -111,28 +107,6 @@ fn with_proof(mut answer: Value, proof: Option<Value>) -> Value {
         fields.insert("proof".into(), proof);
     }
     answer
-}
-
-/// Gives the policies of a proof their written names again, as [`shown`] does to one.
-fn show_as_written(proof: &mut Value, root_namespace: &str) {
-    match proof {
-        Value::Object(fields) => {
-            for (field, value) in fields {
-                let written = match value {
-                    Value::String(name) if field == "policy" => {
-                        name.strip_prefix(root_namespace).and_then(|rest| rest.strip_prefix('/'))
-                    }
-                    _ => None,
-                };
-                match written.filter(|written| written.contains('/')).map(str::to_owned) {
-                    Some(written) => *value = written.into(),
-                    None => show_as_written(value, root_namespace),
-                }
-            }
-        }
-        Value::Array(parts) => parts.iter_mut().for_each(|part| show_as_written(part, root_namespace)),
-        _ => {}
-    }
 }
 
 fn at_waypoint(world: &World, used: &Used, line: &Line, http: bool) -> Result<Value, Fault> {
@@ -194,14 +168,14 @@ fn at_waypoint(world: &World, used: &Used, line: &Line, http: bool) -> Result<Va
             claims: request.claims,
         };
         let requests = &used.compiled.requests;
-        let answer = asked(line, requests.evaluate_request(&facts), used)?.into_answer(point, used);
+        let answer = asked(line, requests.evaluate_request(&facts))?.into_answer(point, used);
         let explain = || requests.explain(&facts, |question| said_or_failed(line, question));
-        (answer, line.explain.then(|| proof(&explain(), used)))
+        (answer, line.explain.then(|| json!(explain())))
     } else {
         let streams = &used.compiled.streams;
-        let answer = asked(line, streams.evaluate_stream(&stream), used)?.into_answer(point, used);
+        let answer = asked(line, streams.evaluate_stream(&stream))?.into_answer(point, used);
         let explain = || streams.explain(&stream, |question| said_or_failed(line, question));
-        (answer, line.explain.then(|| proof(&explain(), used)))
+        (answer, line.explain.then(|| json!(explain())))
     };
     Ok(with_proof(answer, proof))
 }
@@ -215,21 +189,20 @@ struct Asked<'a> {
 
 impl Asked<'_> {
     fn into_answer(self, point: Point, used: &Used) -> Value {
-        answer(point, used, self.reason, self.dry_run, self.audits)
+        answer(point, used, self.reason, None, self.dry_run, self.audits)
     }
 }
 
 /// Goes through the steps of a decision with the answers that the line has. A provider without one fails.
-fn asked<'a>(line: &Line, mut step: Step<'a>, used: &Used) -> Result<Asked<'a>, Fault> {
+fn asked<'a>(line: &Line, mut step: Step<'a>) -> Result<Asked<'a>, Fault> {
     let decision = loop {
         match step {
             Step::Ask(question) => step = question.answer(said(line, question.provider())?),
             Step::Decided(decision) => break decision,
         }
     };
-    let audits =
-        decision.audits().map(|(name, rule)| json!({ "policy": shown(name, used), "rule": rule })).collect();
-    let dry_run = decision.dry_run_denials().map(|name| shown(name, used)).collect();
+    let audits = decision.audits().map(|(name, rule)| json!({ "policy": name, "rule": rule })).collect();
+    let dry_run = decision.dry_run_denials().map(PolicyName::to_string).collect();
     Ok(Asked { reason: decision.reason(), dry_run, audits })
 }
 
@@ -248,20 +221,27 @@ fn said(line: &Line, provider: &str) -> Result<Answer, Fault> {
     }
 }
 
-fn answer(point: Point, used: &Used, reason: Reason<'_>, dry_run: Vec<String>, audits: Vec<Value>) -> Value {
+fn answer(
+    point: Point,
+    used: &Used,
+    reason: Reason<'_>,
+    object: Option<&ObjectRef>,
+    dry_run: Vec<String>,
+    audits: Vec<Value>,
+) -> Value {
+    let decided = Decided::new(reason, object);
     let mut answer = json!({
         "verdict": verdict(reason.verdict()),
-        "reason": reason.to_string(),
+        "reason": decided.reason,
         "point": point.name(),
         "semantics": used.semantics.to_string(),
     });
     if let Some(fields) = answer.as_object_mut() {
-        if let Some(policy) = reason.policy() {
-            fields.insert(
-                "reason".into(),
-                reason.to_string().replace(&policy.to_string(), &shown(policy, used)).into(),
-            );
-            fields.insert("policy".into(), shown(policy, used).into());
+        if let Some(policy) = decided.policy {
+            fields.insert("policy".into(), policy.into());
+        }
+        if let Value::Object(converted) = json!(decided.converted) {
+            fields.extend(converted);
         }
         if let Some(rule) = reason.rule() {
             fields.insert("rule".into(), rule.into());
@@ -277,14 +257,6 @@ fn answer(point: Point, used: &Used, reason: Reason<'_>, dry_run: Vec<String>, a
         }
     }
     answer
-}
-
-/// The name of a policy as it was written, also where it was made to apply to everything.
-fn shown(name: &PolicyName, used: &Used) -> String {
-    match name.name() {
-        written if used.all_apply && written.contains('/') => written.to_owned(),
-        _ => name.to_string(),
-    }
 }
 
 fn destination(line: &Line) -> Result<SocketAddr, Fault> {
@@ -364,10 +336,9 @@ enum PlaceKind {
 impl Place {
     fn of(world: &World, used: &Used, line: &Line) -> Result<Self, Fault> {
         if used.all_apply {
-            let namespace = used.settings.mesh.root_namespace.clone();
             return Ok(Self {
                 kind: PlaceKind::Workload,
-                namespace,
+                namespace: UNSAID_NAMESPACE.into(),
                 name: String::new(),
                 labels: BTreeMap::new(),
                 service: None,

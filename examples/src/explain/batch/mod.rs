@@ -113,6 +113,9 @@ impl Batch<'_> {
             if !used.problems.is_empty() {
                 fields.insert("problems".into(), used.problems.clone().into());
             }
+            if !used.stand_ins.is_empty() {
+                fields.insert("standIns".into(), used.stand_ins.clone().into());
+            }
         }
         Ok(answer)
     }

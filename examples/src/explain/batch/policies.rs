@@ -1,9 +1,9 @@
 //! The policies of a line.
 
 use mesh_policy::{
-    MissingPolicy, Semantics,
+    Finding, MissingPolicy, Scope, Semantics,
     crd::{Reading, read},
-    object::{AuthorizationPolicy, ObjectError, PolicyObjects},
+    object::Extent,
     waypoint::{ExtensionProvider, ProviderProtocol},
 };
 use serde_json::{Value, json};
@@ -14,7 +14,6 @@ use super::{
 };
 use crate::explain::{
     manifests::parse_normalization,
-    reach::{UNSAID_NAMESPACE, unsaid_labels},
     world::{CompileError, Compiled, Settings, World},
 };
 
@@ -41,6 +40,8 @@ pub(super) struct Used {
     pub(super) all_apply: bool,
     /// What of the policies is not used as it is written, in Istio's reading, or stands closed.
     pub(super) problems: Vec<Value>,
+    /// What stands for objects that are refused.
+    pub(super) stand_ins: Vec<Value>,
 }
 
 impl Source {
@@ -62,14 +63,14 @@ impl Used {
         let mut used = own;
         if source.all_apply {
             let mut applied = used.take().unwrap_or_else(|| world.clone());
-            apply_to_all(&mut applied, &settings);
+            apply_to_all(&mut applied);
             used = Some(applied);
         }
         let compiled =
             used.as_ref().unwrap_or(world).compile(&settings, source.semantics, source.fail_closed);
         let mut compiled = compiled.map_err(|error| match error {
-            CompileError::Duplicate(error) => Fault::new(error.to_string()),
-            CompileError::Refused(error) => refused(&error),
+            error @ CompileError::Duplicate { .. } => Fault::new(error.to_string()),
+            CompileError::Refused(findings) => refused(&findings),
         })?;
         if let Some(missing) = &line.mesh.missing_policy {
             let missing = match missing.to_ascii_lowercase().as_str() {
@@ -82,14 +83,17 @@ impl Used {
             compiled.node = node.map_err(|error| Fault::new(error.to_string()))?;
         }
         let Source { semantics, all_apply, .. } = *source;
-        let problems = used.as_ref().unwrap_or(world).findings.iter().map(|finding| json!(finding)).collect();
-        Ok(Self { world: used, compiled, settings, semantics, all_apply, problems })
+        let of = used.as_ref().unwrap_or(world);
+        let problems = of.findings.iter().map(|finding| json!(finding)).collect();
+        let stand_ins = if source.fail_closed { of.stand_ins(&settings, semantics) } else { Vec::new() };
+        let stand_ins = stand_ins.iter().map(|one| json!(one)).collect();
+        Ok(Self { world: used, compiled, settings, semantics, all_apply, problems, stand_ins })
     }
 }
 
 /// The policies in a line: a text, an object, or a list of either.
 fn inline(world: &World, policies: &Value, source: &Source) -> Result<World, Fault> {
-    let mut own = World { objects: PolicyObjects::default(), wire: Vec::new(), ..world.clone() };
+    let mut own = world.without_policies();
     let mut reading = Reading::default();
     let one;
     let parts = match policies {
@@ -112,21 +116,21 @@ fn inline(world: &World, policies: &Value, source: &Source) -> Result<World, Fau
         }
     }
     if !wire.is_empty() {
-        own.add_local(&json!({ "policies": wire }).to_string()).map_err(Fault::new)?;
+        own.add_local(&json!({ "policies": wire }).to_string(), None).map_err(Fault::new)?;
     }
-    let findings = reading.findings().cloned().collect();
-    let objects = match source.fail_closed {
-        true => reading.fail_closed(source.semantics),
-        false => reading.into_objects(source.semantics),
-    };
-    own.findings = findings;
-    own.objects = objects.map_err(|error| refused(&error))?;
+    let set = own.set_objects(reading, source.semantics, source.fail_closed);
+    set.map_err(|error| refused(error.findings()))?;
     Ok(own)
 }
 
-fn refused(error: &ObjectError) -> Fault {
-    let problems = error.findings().iter().map(|finding| json!(finding)).collect();
-    Fault { error: error.to_string(), problems }
+fn refused(findings: &[Finding]) -> Fault {
+    let problems = findings.iter().map(|finding| json!(finding)).collect();
+    let first = findings.first().map(Finding::to_string).unwrap_or_default();
+    let error = match findings.len() {
+        0 | 1 => first,
+        several => format!("{first} (and {} more)", several - 1),
+    };
+    Fault { error, problems }
 }
 
 fn settings(base: &Settings, line: &Line) -> Result<Settings, Fault> {
@@ -166,48 +170,10 @@ fn settings(base: &Settings, line: &Line) -> Result<Settings, Fault> {
     Ok(settings)
 }
 
-/// Makes all policies apply to everything: those of the folder or the line are meant, and what they apply to was
-/// not said. Names keep theirs; a service account without a namespace keeps meaning that of its policy.
-fn apply_to_all(world: &mut World, settings: &Settings) {
-    let root = &settings.mesh.root_namespace;
-    for policy in &mut world.objects.authorization {
-        qualify(policy);
-        policy.metadata.name = format!("{}/{}", policy.metadata.namespace, policy.metadata.name);
-        policy.metadata.namespace.clone_from(root);
-        policy.selector = None;
-        if policy.targets().next().is_some() {
-            world.not_at_node.insert(policy.metadata.policy_name());
-        }
-        policy.target_ref = None;
-        policy.target_refs.clear();
-    }
-    for policy in &mut world.objects.peer {
-        if policy.metadata.namespace != *root {
-            policy.metadata.namespace = UNSAID_NAMESPACE.into();
-        }
-        if let Some(selector) = policy.selector.as_mut().filter(|selector| !selector.match_labels.is_empty())
-        {
-            selector.match_labels = unsaid_labels();
-        }
-    }
-    for policy in &mut world.wire {
-        policy.scope = mesh_policy::Scope::Global;
-    }
-}
-
-fn qualify(policy: &mut AuthorizationPolicy) {
-    let namespace = &policy.metadata.namespace;
-    let accounts = policy.rules.iter_mut().flat_map(|rule| {
-        let sources = rule
-            .from
-            .iter_mut()
-            .flat_map(|source| [&mut source.service_accounts, &mut source.not_service_accounts]);
-        let conditions = rule.when.iter_mut().filter(|condition| condition.key == "source.serviceAccount");
-        sources
-            .chain(conditions.flat_map(|condition| [&mut condition.values, &mut condition.not_values]))
-            .flatten()
-    });
-    for account in accounts.filter(|account| !account.is_empty() && !account.contains('/')) {
-        *account = format!("{namespace}/{account}");
-    }
+/// Makes all policies apply to everything: those of the folder or the line are meant, and what they apply to was not
+/// said.
+fn apply_to_all(world: &mut World) {
+    world.objects.authorization.iter_mut().for_each(|policy| policy.extent = Extent::Mesh);
+    world.objects.peer.iter_mut().for_each(|policy| policy.extent = Extent::Mesh);
+    world.wire.iter_mut().for_each(|policy| policy.scope = Scope::Global);
 }

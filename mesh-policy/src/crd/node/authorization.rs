@@ -3,7 +3,7 @@
 use super::NodeSettings;
 use crate::{
     Action, Clause, Match, Policy, Rule, Scope, Semantics, ServiceAccountMatch, StringMatch,
-    object::{self, AuthorizationPolicy, Condition, Operation, Source},
+    object::{self, AuthorizationPolicy, Condition, Extent, Operation, Source},
     waypoint::{
         Attribute, has_inner_wildcard,
         text::{port, range, text},
@@ -11,10 +11,11 @@ use crate::{
 };
 
 pub(super) fn convert(object: &AuthorizationPolicy, settings: &NodeSettings) -> Policy {
-    let scope = match object.selector.as_ref().filter(|_| !object.is_everywhere) {
-        Some(_) => Scope::WorkloadSelector,
-        None if object.metadata.namespace == settings.root_namespace => Scope::Global,
-        None => Scope::Namespace,
+    let scope = match object.extent {
+        Extent::Mesh => Scope::Global,
+        Extent::Written if object.selector.is_some() => Scope::WorkloadSelector,
+        _ if object.metadata.namespace == settings.root_namespace => Scope::Global,
+        Extent::Namespace | Extent::Written => Scope::Namespace,
     };
     let action = if object.action == object::Action::Deny { Action::Deny } else { Action::Allow };
     let convert = Convert { namespace: &object.metadata.namespace, action, semantics: settings.semantics };

@@ -11,7 +11,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::{
     Code, ObjectRef, Policy, PolicyName, Semantics,
     finding::{Path, Report},
-    object::{Action, AuthorizationPolicy, Metadata, MutualTlsMode, ObjectError, PolicyObjects, Selector},
+    object::{
+        Action, AuthorizationPolicy, Extent, Metadata, MutualTlsMode, ObjectError, PeerAuthentication,
+        PolicyObjects, Selector,
+    },
     waypoint::Mesh,
 };
 use mutual_tls::MutualTls;
@@ -64,7 +67,7 @@ impl NodePolicies {
         let mut selected = Vec::new();
         for object in objects.authorization.iter().filter(|object| settings.sends(object)) {
             policies.push(authorization::convert(object, &settings));
-            if let Some(selector) = object.selector.as_ref().filter(|_| !object.is_everywhere) {
+            if let Some(selector) = object.selector.as_ref().filter(|_| object.extent == Extent::Written) {
                 selected.push((object.metadata.policy_name(), selector.clone()));
             }
         }
@@ -114,6 +117,18 @@ impl NodePolicies {
         names
     }
 
+    /// The PeerAuthentication that asks what a listed policy enforces on a workload. Several may share one policy, so it
+    /// depends on the workload; nothing for an AuthorizationPolicy, whose policy has its name.
+    pub fn converted_from(
+        &self,
+        policy: &PolicyName,
+        namespace: &str,
+        labels: &BTreeMap<String, String>,
+    ) -> Option<ObjectRef> {
+        let name = self.mutual_tls.source(policy, namespace, labels)?;
+        Some(ObjectRef::new(PeerAuthentication::KIND, &Metadata::named(name.namespace(), name.name())))
+    }
+
     /// The policies that a workload lists and that do not exist: Istio lists a converted PeerAuthentication that it
     /// did not make if the namespace's policy leaves its mode unset.
     pub fn missing(&self, namespace: &str, labels: &BTreeMap<String, String>) -> BTreeSet<PolicyName> {
@@ -147,7 +162,7 @@ impl NodeSettings {
     /// Whether a node proxy receives the policy at all.
     fn sends(&self, object: &AuthorizationPolicy) -> bool {
         let enforceable = matches!(object.action, Action::Allow | Action::Deny);
-        let here = object.is_everywhere || object.targets().next().is_none();
+        let here = object.extent == Extent::Namespace || object.targets().next().is_none();
         enforceable && here && (self.dry_run || !object.is_dry_run())
     }
 

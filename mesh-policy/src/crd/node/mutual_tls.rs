@@ -6,7 +6,7 @@ use super::{NodeSettings, has_labels};
 use crate::{
     Action, Clause, Match, Policy, PolicyName, Rule, Scope, Semantics, StringMatch,
     crd::kind::created,
-    object::{MutualTlsMode, PeerAuthentication, Selector},
+    object::{Extent, MutualTlsMode, PeerAuthentication, Selector},
 };
 
 /// The PeerAuthentications of a mesh, by what they apply to, oldest first.
@@ -18,6 +18,7 @@ pub(super) struct MutualTls {
     mesh: Vec<Own>,
     /// In the root namespace with a selector that is empty: for that namespace alone, in Istio's reading.
     root: Vec<Own>,
+    /// By namespace; under [`EVERY`], for all of them.
     namespaces: BTreeMap<String, Vec<Own>>,
     workloads: BTreeMap<String, Vec<Own>>,
     any: bool,
@@ -30,6 +31,7 @@ pub(super) struct Own {
     /// How many of all are older.
     age: usize,
     selector: Option<Selector>,
+    is_for_all: bool,
     mode: MutualTlsMode,
     pub(super) ports: BTreeMap<u32, MutualTlsMode>,
 }
@@ -38,6 +40,8 @@ pub(super) struct Own {
 pub(super) struct Effective<'a> {
     pub(super) mode: MutualTlsMode,
     pub(super) own: Option<&'a Own>,
+    /// What the mode is of, if anything is.
+    decides: Option<&'a Own>,
     pub(super) listed: Vec<PolicyName>,
 }
 
@@ -63,21 +67,23 @@ impl MutualTls {
             let own = Own {
                 name: object.metadata.policy_name(),
                 age,
-                selector: object.selector.clone(),
+                selector: object.selector.clone().filter(|_| object.extent != Extent::Namespace),
+                is_for_all: object.extent == Extent::Mesh,
                 mode: object.mtls,
                 ports: object.port_level_mtls.clone(),
             };
-            let namespace = &object.metadata.namespace;
-            let selects = object.selector.as_ref().is_some_and(|selector| !selector.match_labels.is_empty());
-            let list = match (*namespace == settings.root_namespace, selects) {
+            let selects = own.selector.as_ref().is_some_and(|selector| !selector.match_labels.is_empty());
+            let namespace = if own.is_for_all { EVERY } else { &object.metadata.namespace };
+            let is_root = object.metadata.namespace == settings.root_namespace;
+            let list = match (is_root, selects) {
                 // A selector in the root namespace selects nobody.
                 (true, true) => continue,
-                (true, false) if object.selector.is_some() && settings.semantics == Semantics::Istio => {
+                (true, false) if own.selector.is_some() && settings.semantics == Semantics::Istio => {
                     &mut all.root
                 }
                 (true, false) => &mut all.mesh,
-                (false, true) => all.workloads.entry(namespace.clone()).or_default(),
-                (false, false) => all.namespaces.entry(namespace.clone()).or_default(),
+                (false, true) => all.workloads.entry(namespace.to_owned()).or_default(),
+                (false, false) => all.namespaces.entry(namespace.to_owned()).or_default(),
             };
             list.push(own);
         }
@@ -98,32 +104,40 @@ impl MutualTls {
     }
 
     pub(super) fn effective(&self, namespace: &str, labels: &BTreeMap<String, String>) -> Effective<'_> {
-        let mut mode = self.inherited(namespace);
-        let own = self.workloads.get(namespace).and_then(|all| {
-            all.iter().find(|own| own.selector.as_ref().is_some_and(|selector| has_labels(selector, labels)))
+        let selected = in_or_for_all(&self.workloads, namespace).filter(|own| {
+            own.is_for_all || own.selector.as_ref().is_some_and(|selector| has_labels(selector, labels))
         });
+        let own = selected.min_by_key(|own| own.age);
+        let decides = own.filter(|own| own.is_set()).or_else(|| self.inherited(namespace));
+        let mode = mode_of(decides);
         let mut listed = Vec::new();
-        let mut tells_ports = false;
-        if let Some(own) = own {
-            if own.mode != MutualTlsMode::Unset {
-                mode = own.mode;
-            }
-            tells_ports = own.tells_ports(mode);
-        }
         match own {
-            Some(own) if tells_ports => listed.push(derived_name(&own.name)),
+            Some(own) if own.tells_ports(mode) => listed.push(derived_name(&own.name)),
             _ if mode == MutualTlsMode::Strict => listed.push(self.strict_name()),
             _ => {}
         }
-        Effective { mode, own, listed }
+        Effective { mode, own, decides, listed }
+    }
+
+    /// What a policy that a workload lists is the form of.
+    pub(super) fn source(
+        &self,
+        policy: &PolicyName,
+        namespace: &str,
+        labels: &BTreeMap<String, String>,
+    ) -> Option<&PolicyName> {
+        let Effective { own, decides, .. } = self.effective(namespace, labels);
+        if *policy == self.strict_name() {
+            return decides.map(|own| &own.name);
+        }
+        own.map(|own| &own.name).filter(|name| derived_name(name) == *policy)
     }
 
     /// What the namespace asks, or the mesh.
-    fn inherited(&self, namespace: &str) -> MutualTlsMode {
-        let set = |mode: MutualTlsMode| (mode != MutualTlsMode::Unset).then_some(mode);
-        let first = |all: Option<&Vec<Own>>| set(all?.first()?.mode);
-        let root = self.oldest_of_root(namespace);
-        first(self.namespaces.get(namespace)).or_else(|| set(root?.mode)).unwrap_or(MutualTlsMode::Permissive)
+    fn inherited(&self, namespace: &str) -> Option<&Own> {
+        let of_namespace = in_or_for_all(&self.namespaces, namespace).min_by_key(|own| own.age);
+        let set = |own: Option<&'_ Own>| own.is_some_and(Own::is_set);
+        [of_namespace, self.oldest_of_root(namespace)].into_iter().find(|own| set(*own)).flatten()
     }
 
     fn oldest_of_root(&self, namespace: &str) -> Option<&Own> {
@@ -156,7 +170,7 @@ impl MutualTls {
     /// that leaves its mode unset; then the derived policy is not made, though workloads list it.
     fn parent_of_derived(&self, namespace: &str) -> MutualTlsMode {
         if self.semantics == Semantics::Strict {
-            return self.inherited(namespace);
+            return mode_of(self.inherited(namespace));
         }
         let absent_selector = |all: Option<&Vec<Own>>| {
             let own = all?.iter().find(|own| own.selector.is_none())?;
@@ -173,6 +187,10 @@ impl MutualTls {
 }
 
 impl Own {
+    fn is_set(&self) -> bool {
+        self.mode != MutualTlsMode::Unset
+    }
+
     /// Whether some port is treated unlike the others, given what is asked on those.
     fn tells_ports(&self, mode: MutualTlsMode) -> bool {
         match mode {
@@ -204,6 +222,16 @@ impl Own {
     }
 }
 
+/// Those of a namespace, and those for all.
+fn in_or_for_all<'a>(all: &'a BTreeMap<String, Vec<Own>>, namespace: &str) -> impl Iterator<Item = &'a Own> {
+    [namespace, EVERY].map(|name| all.get(name)).into_iter().flatten().flatten()
+}
+
+/// What is asked where nothing is set is nothing.
+fn mode_of(decides: Option<&Own>) -> MutualTlsMode {
+    decides.map_or(MutualTlsMode::Permissive, |own| own.mode)
+}
+
 fn derived_name(name: &PolicyName) -> PolicyName {
     PolicyName::new(name.namespace(), format!("converted_peer_authentication_{}", name.name()))
 }
@@ -219,3 +247,6 @@ fn rule(matches: impl IntoIterator<Item = Match>) -> Rule {
 fn deny(name: PolicyName, rules: Vec<Rule>) -> Policy {
     Policy { name, scope: Scope::WorkloadSelector, action: Action::Deny, dry_run: false, rules }
 }
+
+/// Not the name of a namespace.
+const EVERY: &str = "";

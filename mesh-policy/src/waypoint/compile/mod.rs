@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     Code, Semantics,
-    object::{Action, AuthorizationPolicy, ObjectError},
+    object::{Action, AuthorizationPolicy, Extent, ObjectError},
 };
 
 /// What a policy is compiled for.
@@ -108,8 +108,10 @@ impl Compiler {
     }
 
     fn places(&self, object: &AuthorizationPolicy) -> Vec<Place> {
-        if object.is_everywhere {
-            return vec![Place::Unknown(object.metadata.namespace.as_str().into())];
+        match object.extent {
+            Extent::Mesh => return vec![Place::Unknown(self.mesh.root_namespace.as_str().into())],
+            Extent::Namespace => return vec![Place::Unknown(object.metadata.namespace.as_str().into())],
+            Extent::Written => {}
         }
         if object.targets().next().is_none() {
             return vec![Place::Namespace(object.metadata.namespace.as_str().into())];

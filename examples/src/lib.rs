@@ -1,5 +1,6 @@
 //! Ready binaries built from the suite, and the laboratory in which the demo and the system tests run them.
 
+mod byte_count;
 pub mod connector;
 pub mod crypto;
 #[cfg(feature = "dev-ca")]

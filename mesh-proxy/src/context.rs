@@ -12,7 +12,7 @@ use crate::{
     error::{ConnectionError, Report},
     outbound::UpstreamPool,
     route::ListenerPorts,
-    runtime::Balance,
+    runtime::{Balance, Capacity},
     settings::Settings,
     state::{NetworkAddress, Snapshot, StateStore, UnknownWorkload, Workload, WorkloadKey},
     telemetry::{Direction, EarlyDenial, Event, Observer},
@@ -41,9 +41,11 @@ pub(crate) struct WorkerContext {
     /// Set at the deadline of a drain.
     pub(crate) cut: watch::Sender<bool>,
     /// One permit per downstream connection.
-    pub(crate) capacity: Arc<Semaphore>,
+    pub(crate) capacity: Capacity,
     /// One permit per peer that has not proved yet who it is.
     pub(crate) handshakes: Semaphore,
+    /// One permit per inbound tunnel.
+    pub(crate) tunnels: Semaphore,
 }
 
 impl WorkerContext {
@@ -93,14 +95,5 @@ impl WorkerContext {
     pub(crate) async fn cut(&self) {
         // The sender is part of the context, so the wait ends for no other reason.
         drop(self.cut.subscribe().wait_for(|&cut| cut).await);
-    }
-
-    /// Resolves once no downstream connection is open.
-    ///
-    /// Cancel safe.
-    pub(crate) async fn idle(&self) {
-        // More permits than fit the type cannot have been given out.
-        let all = u32::try_from(self.settings.max_connections_per_worker).unwrap_or(u32::MAX);
-        drop(self.capacity.acquire_many(all).await);
     }
 }

@@ -7,6 +7,9 @@ use tokio::{sync::watch, time::Instant};
 /// How long connections cut at the deadline may take to say so to their peers.
 pub(crate) const FAREWELL: Duration = Duration::from_millis(200);
 
+/// Longer than any process lives, and can be added to any instant.
+const FOR_EVER: Duration = Duration::from_secs(10 * 365 * 24 * 60 * 60);
+
 /// Where a proxy is in its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Phase {
@@ -40,7 +43,7 @@ impl DrainHandle {
 
     /// Stops accepting and lets open connections finish within `limit`.
     pub fn drain_within(&self, limit: Duration) {
-        let deadline = Instant::now() + limit;
+        let deadline = Instant::now() + limit.min(FOR_EVER);
         self.phase.send_if_modified(|phase| match *phase {
             Phase::Draining { deadline: earlier } if earlier <= deadline => false,
             _ => {
@@ -111,6 +114,13 @@ mod tests {
         assert!(handle.is_draining());
         watch.expired().await;
         assert_eq!(begun.elapsed(), LIMIT);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_drain_may_have_all_the_time_there_is() {
+        let handle = DrainHandle::new(Duration::MAX);
+        handle.drain();
+        assert!(handle.is_draining());
     }
 
     #[tokio::test(start_paused = true)]

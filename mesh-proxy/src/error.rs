@@ -43,6 +43,9 @@ pub(crate) enum ConnectionError {
     /// Too many peers are in their handshakes already.
     #[error("more than {limit} handshakes under way")]
     Handshakes { limit: usize },
+    /// What is to be dialled went away or moved meanwhile.
+    #[error("destination changed while it was being dialled")]
+    Gone,
     /// No certificate is to be had for the workload.
     #[error("identity unavailable")]
     Identity(#[source] Box<dyn Error + Send + Sync>),
@@ -76,6 +79,9 @@ pub(crate) enum ConnectionError {
     /// The TLS handshake failed.
     #[error("tls handshake failed")]
     Tls(#[source] Box<dyn Error + Send + Sync>),
+    /// The worker carries as many tunnels as it may.
+    #[error("more than {limit} tunnels on one worker")]
+    Tunnels { limit: usize },
     /// The local workload is not in the mesh's state.
     #[error(transparent)]
     UnknownWorkload(UnknownWorkload),
@@ -115,6 +121,7 @@ impl ConnectionError {
             Self::Remembered { source: error, .. } | Self::Shared(error) => error.flag(),
             // The reference counts a failed outbound handshake as a failed connect; dashboards expect it there.
             Self::Dial(_)
+            | Self::Gone
             | Self::Handshakes { .. }
             | Self::HttpStatus(_)
             | Self::Inbound(_)
@@ -123,6 +130,7 @@ impl ConnectionError {
             | Self::Route(_)
             | Self::Stalled { .. }
             | Self::Tls(_)
+            | Self::Tunnels { .. }
             | Self::UnknownWorkload(_) => ResponseFlag::Connect,
         }
     }
@@ -134,7 +142,7 @@ impl From<UnknownWorkload> for ConnectionError {
     }
 }
 
-/// Reports the end of a connection. A reset is an end like any other: the far side was told.
+/// Reports the end of a connection.
 pub(crate) fn close(record: ConnectionRecord, result: Result<(), ConnectionError>) {
     match result {
         Ok(()) => record.close(ResponseFlag::None, None),
@@ -142,7 +150,7 @@ pub(crate) fn close(record: ConnectionRecord, result: Result<(), ConnectionError
     }
 }
 
-/// Reports the end of a relay.
+/// What the end of a relay means. A reset is an end like any other: the far side was told.
 pub(crate) fn relayed(result: Result<(), RelayError>) -> Result<(), ConnectionError> {
     match result {
         Ok(()) | Err(RelayError::Reset) => Ok(()),

@@ -144,7 +144,7 @@ impl ProxyBuilder {
         let mut listeners = Listeners::new(&settings);
         let listening = listeners.bind_all(settings.listen)?;
         let drain = DrainHandle::new(settings.drain_deadline);
-        let (balance, queues) = Balance::new(settings.workers.get());
+        let (balance, queues) = Balance::new(settings.workers.get(), settings.max_connections_per_worker);
         let source_lost = Arc::default();
         let mut workers = Vec::with_capacity(queues.len());
         for (index, (handoffs, listeners_of_worker)) in queues.into_iter().zip(listeners.shares).enumerate() {
@@ -169,8 +169,9 @@ impl ProxyBuilder {
                 connections: Connections::default(),
                 cut: watch::Sender::new(false),
                 baggage: LocalBaggage::default(),
-                capacity: Arc::new(Semaphore::new(settings.max_connections_per_worker)),
-                handshakes: Semaphore::new(settings.max_handshakes_per_worker),
+                capacity: balance.capacity(index),
+                handshakes: Semaphore::new(settings.handshakes()),
+                tunnels: Semaphore::new(settings.max_tunnels_per_worker),
             };
             workers.push(Worker { context: Arc::new(context), listeners: listeners_of_worker, handoffs });
         }

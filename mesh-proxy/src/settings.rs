@@ -5,6 +5,7 @@ use std::{
     time::Duration,
 };
 
+use hbone::{Budget, server::Refusals};
 use tokio::sync::Semaphore;
 
 use crate::{
@@ -24,9 +25,17 @@ pub const SOCKS5_PORT: u16 = 15080;
 /// Bound on each step that a peer could stall: the reference's bound on a connect.
 const STEP_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// What a node proxy may hold in bytes that nobody has read: four connections at hbone's bound on each, or a thousand
+/// tunnels that stall at the window they begin with.
+const BUDGET: usize = 1 << 30;
+
+/// Longer times are the same to everybody, and can be added to any instant.
+const FOR_EVER: Duration = Duration::from_secs(10 * 365 * 24 * 60 * 60);
+
 /// How a [`Proxy`](crate::Proxy) listens, dials and waits.
 ///
-/// Every setting has a default that suits a node proxy.
+/// Every setting has a default that suits a node proxy. Times longer than ten years count as ten years. Clones share one
+/// [`budget`](Self::budget).
 #[derive(Clone, Debug)]
 pub struct Settings {
     pub(crate) listen: ListenAddresses,
@@ -42,8 +51,11 @@ pub struct Settings {
     pub(crate) local_workload_wait: Duration,
     pub(crate) missing_policy_wait: Duration,
     pub(crate) drain_deadline: Duration,
-    pub(crate) max_connections_per_worker: usize,
+    pub(crate) max_connections_per_worker: u32,
     pub(crate) max_handshakes_per_worker: usize,
+    pub(crate) max_tunnels_per_worker: usize,
+    pub(crate) budget: Budget,
+    pub(crate) refusals: Refusals,
     pub(crate) max_tunnels_per_connection: usize,
     pub(crate) max_pooled_connections: usize,
     pub(crate) pool_idle_timeout: Duration,
@@ -71,6 +83,9 @@ impl Default for Settings {
             drain_deadline: Duration::from_secs(5),
             max_connections_per_worker: 65_536,
             max_handshakes_per_worker: 1024,
+            max_tunnels_per_worker: 65_536,
+            budget: Budget::new(BUDGET),
+            refusals: Refusals::new(),
             max_tunnels_per_connection: 100,
             max_pooled_connections: 8192,
             pool_idle_timeout: Duration::from_secs(300),
@@ -128,14 +143,14 @@ impl Settings {
     /// Bounds an upstream TCP connect. Default 10 s, the reference's.
     #[must_use]
     pub fn connect_timeout(mut self, connect_timeout: Duration) -> Self {
-        self.connect_timeout = connect_timeout;
+        self.connect_timeout = connect_timeout.min(FOR_EVER);
         self
     }
 
     /// Bounds a TLS handshake and an HTTP/2 handshake, each. Default 10 s.
     #[must_use]
     pub fn handshake_timeout(mut self, handshake_timeout: Duration) -> Self {
-        self.handshake_timeout = handshake_timeout;
+        self.handshake_timeout = handshake_timeout.min(FOR_EVER);
         self
     }
 
@@ -144,53 +159,77 @@ impl Settings {
     /// Peers make connections before they need them, and keep them: the reference's pool and ours for 5 minutes.
     #[must_use]
     pub fn first_connect_timeout(mut self, first_connect_timeout: Duration) -> Self {
-        self.first_connect_timeout = first_connect_timeout;
+        self.first_connect_timeout = first_connect_timeout.min(FOR_EVER);
         self
     }
 
     /// Bounds the wait for the answer to our CONNECT, during which the far proxy dials its application. Default 10 s.
     #[must_use]
     pub fn response_timeout(mut self, response_timeout: Duration) -> Self {
-        self.response_timeout = response_timeout;
+        self.response_timeout = response_timeout.min(FOR_EVER);
         self
     }
 
     /// Bounds how long a connection waits for its own workload to be known. Default 5 s, the reference's.
     #[must_use]
     pub fn local_workload_wait(mut self, local_workload_wait: Duration) -> Self {
-        self.local_workload_wait = local_workload_wait;
+        self.local_workload_wait = local_workload_wait.min(FOR_EVER);
         self
     }
 
     /// Bounds how long a connection waits for a policy that its workload lists and that has not arrived. Default 2 s.
     #[must_use]
     pub fn missing_policy_wait(mut self, missing_policy_wait: Duration) -> Self {
-        self.missing_policy_wait = missing_policy_wait;
+        self.missing_policy_wait = missing_policy_wait.min(FOR_EVER);
         self
     }
 
     /// Bounds how long open connections may go on once draining began. Default 5 s, the reference's.
     #[must_use]
     pub fn drain_deadline(mut self, drain_deadline: Duration) -> Self {
-        self.drain_deadline = drain_deadline;
+        self.drain_deadline = drain_deadline.min(FOR_EVER);
         self
     }
 
-    /// Bounds the open downstream connections of a worker, beyond which accepting pauses. Default 65,536.
+    /// Bounds the open downstream connections of a worker, inbound and outbound ones apart, beyond which accepting
+    /// pauses. Default 65,536.
     ///
-    /// At least one; `usize::MAX` for as many as there are descriptors.
+    /// From 1 to `u32::MAX`, which is for as many as there are descriptors.
     #[must_use]
     pub fn max_connections_per_worker(mut self, max_connections_per_worker: usize) -> Self {
-        self.max_connections_per_worker = max_connections_per_worker.clamp(1, Semaphore::MAX_PERMITS);
+        let most = u32::try_from(Semaphore::MAX_PERMITS).unwrap_or(u32::MAX);
+        self.max_connections_per_worker =
+            u32::try_from(max_connections_per_worker).unwrap_or(u32::MAX).clamp(1, most);
         self
     }
 
-    /// Bounds the HBONE connections of a worker whose peers have not proved yet who they are. Default 1024.
+    /// Bounds the HBONE connections of a worker whose peers have not proved yet who they are. Default 1024, and never
+    /// more than half of [`max_connections_per_worker`](Self::max_connections_per_worker).
     ///
-    /// One more is closed at once, so that strangers cannot take the places of the workload's own connections.
+    /// One more is closed at once, so that strangers cannot take the places of known peers.
     #[must_use]
     pub fn max_handshakes_per_worker(mut self, max_handshakes_per_worker: usize) -> Self {
         self.max_handshakes_per_worker = max_handshakes_per_worker.clamp(1, Semaphore::MAX_PERMITS);
+        self
+    }
+
+    /// Bounds the inbound tunnels of a worker. Default 65,536.
+    ///
+    /// A request for one more is refused with 503 and reported as an early denial; those that are open go on. Each tunnel
+    /// takes a task and a connection to the application.
+    #[must_use]
+    pub fn max_tunnels_per_worker(mut self, max_tunnels_per_worker: usize) -> Self {
+        self.max_tunnels_per_worker = max_tunnels_per_worker.clamp(1, Semaphore::MAX_PERMITS);
+        self
+    }
+
+    /// Bounds the memory that all tunnels of all workers hold in bytes that nobody has read yet. Default: one of 1 GiB.
+    ///
+    /// While it is used up new tunnels are refused, inbound with REFUSED_STREAM, which sends the peer elsewhere, and
+    /// outbound by a failed connection. Open tunnels go on, each within its window.
+    #[must_use]
+    pub fn budget(mut self, budget: Budget) -> Self {
+        self.budget = budget;
         self
     }
 
@@ -213,7 +252,7 @@ impl Settings {
     /// Sets how long a pooled connection takes new tunnels, a tenth more or less. Default an hour.
     #[must_use]
     pub fn pool_max_age(mut self, pool_max_age: Duration) -> Self {
-        self.pool_max_age = pool_max_age;
+        self.pool_max_age = pool_max_age.min(FOR_EVER);
         self
     }
 
@@ -221,7 +260,7 @@ impl Settings {
     /// without an answer within `timeout`. Default 10 s and 20 s, the reference's.
     #[must_use]
     pub fn pool_keepalive(mut self, interval: Duration, timeout: Duration) -> Self {
-        (self.keepalive_interval, self.keepalive_timeout) = (interval, timeout);
+        (self.keepalive_interval, self.keepalive_timeout) = (interval.min(FOR_EVER), timeout.min(FOR_EVER));
         self
     }
 
@@ -229,15 +268,23 @@ impl Settings {
     /// database session may last for weeks.
     #[must_use]
     pub fn max_connection_age(mut self, max_connection_age: Option<Duration>) -> Self {
-        self.max_connection_age = max_connection_age;
+        self.max_connection_age = max_connection_age.map(|age| age.min(FOR_EVER));
         self
     }
 
     /// Sets how long an unused pooled connection is kept. Default 5 minutes, the reference's.
     #[must_use]
     pub fn pool_idle_timeout(mut self, pool_idle_timeout: Duration) -> Self {
-        self.pool_idle_timeout = pool_idle_timeout;
+        self.pool_idle_timeout = pool_idle_timeout.min(FOR_EVER);
         self
+    }
+}
+
+impl Settings {
+    /// How many peers of a worker may be in their handshakes: known peers keep half of the places.
+    pub(crate) fn handshakes(&self) -> usize {
+        let half = usize::try_from(self.max_connections_per_worker / 2).unwrap_or(usize::MAX).max(1);
+        self.max_handshakes_per_worker.min(half)
     }
 }
 
@@ -284,5 +331,36 @@ impl ListenAddresses {
             inbound_hbone: port(self.inbound_hbone, HBONE_PORT),
             socks5: self.socks5.map(|address| address.port()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bounds_are_at_least_one_and_at_most_what_can_be_counted() {
+        let none = Settings::default()
+            .max_connections_per_worker(0)
+            .max_handshakes_per_worker(0)
+            .max_tunnels_per_worker(0);
+        assert_eq!(
+            (none.max_connections_per_worker, none.handshakes(), none.max_tunnels_per_worker),
+            (1, 1, 1)
+        );
+        let all = Settings::default()
+            .max_connections_per_worker(usize::MAX)
+            .max_handshakes_per_worker(usize::MAX)
+            .max_tunnels_per_worker(usize::MAX);
+        for permits in [all.handshakes(), all.max_tunnels_per_worker] {
+            Semaphore::new(permits);
+        }
+    }
+
+    #[test]
+    fn strangers_get_half_of_the_places_at_most() {
+        let handshakes =
+            |connections| Settings::default().max_connections_per_worker(connections).handshakes();
+        assert_eq!((handshakes(100), handshakes(2048), handshakes(1_000_000)), (50, 1024, 1024));
     }
 }

@@ -8,8 +8,8 @@ use std::{num::NonZeroUsize, sync::Arc, time::Duration};
 
 use hbone::{Tunnel, client};
 use mesh_identity::{
-    CertSelector, ClientConfigBuilder, ExpectedPeer, IdentitySource, IdentityStore, Revocation,
-    RevocationPolicy, ServerConfigBuilder, SpiffeId, TlsSettings,
+    CertSelector, ExpectedPeer, IdentitySource, IdentityStore, Revocation, RevocationPolicy,
+    ServerConfigBuilder, SpiffeId, TlsSettings,
     testing::{Authority, provider},
 };
 use mesh_proxy::{
@@ -24,7 +24,7 @@ use tokio::{
     task::JoinHandle,
     time::timeout,
 };
-use tokio_rustls::{TlsAcceptor, TlsConnector};
+use tokio_rustls::TlsAcceptor;
 
 /// A pool and nothing beside it.
 fn one_worker() -> (Settings, TlsSettings) {
@@ -99,14 +99,7 @@ async fn after_the_servers_renewal_connections_take_no_tunnels_and_open_ones_liv
 
 /// A client that the mesh knows, without a proxy, and what drives its connection.
 async fn bare_client(mesh: &Mesh) -> (client::SendConnect, JoinHandle<Result<(), hbone::ConnectionError>>) {
-    let config = ClientConfigBuilder::new(provider())
-        .identity(mesh.client.identities.clone(), CertSelector::fixed(CLIENT_ID.parse().unwrap()))
-        .expect_peer(ExpectedPeer::exact([SERVER_ID.parse().unwrap()]))
-        .build()
-        .unwrap();
-    let stream = TcpStream::connect(mesh.server.listening.inbound_hbone.unwrap()).await.unwrap();
-    let stream = TlsConnector::from(config).connect(mesh_identity::server_name(), stream).await.unwrap();
-    let (send, connection) = client::handshake(stream).await.unwrap();
+    let (send, connection) = client::handshake(mesh.known_peer().await).await.unwrap();
     (send, tokio::spawn(connection))
 }
 

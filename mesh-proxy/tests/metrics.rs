@@ -10,7 +10,9 @@ use std::{io, sync::Arc};
 
 use mesh_proxy::{
     state::Workload,
-    telemetry::{ConnectionRecord, Direction, Event, Observer, ResponseFlag, SocketRecord, Telemetry},
+    telemetry::{
+        ConnectionRecord, Direction, Event, HboneFailure, Observer, ResponseFlag, SocketRecord, Telemetry,
+    },
 };
 
 use support::{baggage, plaintext, sample, samples, total, tunnel, workload};
@@ -75,6 +77,29 @@ fn outbound_tunnel_is_counted_with_both_principals() {
         }
     }
     assert_eq!(total(&telemetry, "istio_tcp_connections_failed_total"), 0);
+}
+
+#[test]
+fn what_tunnels_hold_and_how_connections_fail_is_shown() {
+    let settings = mesh_proxy::Settings::default().budget(hbone::Budget::new(4096));
+    let telemetry = Telemetry::builder().tunnels(&settings).build();
+    for (metric, value) in [
+        ("mesh_hbone_over_budget_total", 0),
+        ("mesh_hbone_refused_requests_total", 0),
+        ("mesh_hbone_unread_bytes", 0),
+        ("mesh_hbone_unread_bytes_limit", 4096),
+    ] {
+        assert_eq!(sample(&telemetry, metric).value, value, "{metric}");
+    }
+    for failure in [HboneFailure::Flood, HboneFailure::Flood, HboneFailure::Io] {
+        let source = "192.0.2.1:45378".parse().unwrap();
+        telemetry.event(&Event::HboneConnectionFailed { source, failure, error: &"cause" });
+    }
+    let failures = samples(&telemetry, "mesh_hbone_connection_failures_total");
+    let seen: Vec<_> =
+        failures.iter().filter(|kind| kind.value > 0).map(|kind| (kind.label("kind"), kind.value)).collect();
+    assert_eq!(seen, [("flood", 2), ("io", 1)]);
+    assert_eq!(failures.len(), HboneFailure::ALL.len());
 }
 
 // telemetry#6

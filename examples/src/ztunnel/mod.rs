@@ -85,6 +85,7 @@ pub fn run(environment: &BTreeMap<String, String>) -> ExitCode {
             let manager = Arc::clone(&manager);
             move || manager.get().map(IdentityManager::metrics)
         })
+        .tunnels(&environment.settings)
         .version(environment.istio_version.clone())
         .counter(
             "mesh_log_lines_dropped",

@@ -16,12 +16,12 @@ use crate::{
     connections::{Admitted, InboundFacts},
     context::WorkerContext,
     drain::FAREWELL,
-    error::{self, ConnectionError, close},
+    error::{self, ConnectionError, Report, close},
     relay::relay_tunnel,
     route::inbound::{self, InboundRequest},
     socket::canonical,
     state::Workload,
-    telemetry::{ConnectionMeta, ConnectionRecord, Direction, Transport},
+    telemetry::{ConnectionMeta, ConnectionRecord, Direction, Event, HboneFailure, Transport},
     tls::{Accepted, ServerEntry, ServerStream},
 };
 
@@ -40,7 +40,7 @@ pub(crate) async fn serve_hbone(
     // This port is never redirected, so the local address is the workload's.
     let Ok(local) = stream.local_addr().map(canonical) else { return };
     let Ok(stranger) = context.handshakes.try_acquire() else {
-        let error = ConnectionError::Handshakes { limit: context.settings.max_handshakes_per_worker };
+        let error = ConnectionError::Handshakes { limit: context.settings.handshakes() };
         return context.refuse_early(Direction::Inbound, source, local, &error);
     };
     let mut drain = context.drain.clone();
@@ -78,7 +78,10 @@ async fn handshake(context: &WorkerContext, stream: TcpStream) -> Result<Establi
     let expected = ExpectedPeer::trust_domain(workload.identity().trust_domain().clone());
     let Accepted { stream, peer, entry } = context.tls.accept(workload.identity(), &expected, stream).await?;
     let limit = context.settings.handshake_timeout;
-    let server = server::Builder::new().first_request_timeout(Some(context.settings.first_connect_timeout));
+    let server = server::Builder::new()
+        .first_request_timeout(Some(context.settings.first_connect_timeout))
+        .budget(context.settings.budget.clone())
+        .refusals(context.settings.refusals.clone());
     match timeout(limit, server.handshake(stream)).await {
         Ok(connection) => {
             Ok(Established { connection: connection.map_err(ConnectionError::http2)?, peer, entry })
@@ -114,10 +117,7 @@ async fn serve_tunnels(
                 Some(Ok(incoming)) => {
                     tokio::spawn(serve_tunnel(Arc::clone(context), incoming, Arc::clone(&peer)));
                 }
-                Some(Err(error)) => {
-                    tracing::debug!(%error, source = %peer.source, "hbone connection failed");
-                    return;
-                }
+                Some(Err(error)) => return report(context, peer.source, &error),
                 None => return,
             },
             deadline = drain.started(), if !draining => {
@@ -135,7 +135,19 @@ async fn serve_tunnels(
     }
 }
 
+/// Tells how a connection ended, unless that is in order.
+fn report(context: &WorkerContext, source: SocketAddr, error: &::hbone::ConnectionError) {
+    if let Some(failure) = HboneFailure::of(error) {
+        context.observer.event(&Event::HboneConnectionFailed { source, failure, error: &Report(error) });
+    }
+}
+
 async fn serve_tunnel(context: Arc<WorkerContext>, incoming: Incoming, peer: Arc<Peer>) {
+    let Ok(_place) = context.tunnels.try_acquire() else {
+        let error = ConnectionError::Tunnels { limit: context.settings.max_tunnels_per_worker };
+        context.refuse_early(Direction::Inbound, peer.source, peer.local, &error);
+        return incoming.refuse(Refusal::Unavailable);
+    };
     let (record, facts) = match open(&context, &incoming, &peer).await {
         Ok(opened) => opened,
         Err((error, refusal)) => {
@@ -172,10 +184,8 @@ async fn open(
         (ConnectionError::Inbound(error), refusal)
     })?;
     // Behind a gateway of another network the address is the gateway's and says nothing about the client.
-    let foreign = incoming
-        .forwarded_network()
-        .is_some_and(|network| !network.eq_ignore_ascii_case(&context.settings.network));
-    let source_workload = if foreign { None } else { context.workload_at(&snapshot, peer.source.ip()) };
+    let is_near = incoming.is_from_network(&context.settings.network);
+    let source_workload = is_near.then(|| context.workload_at(&snapshot, peer.source.ip())).flatten();
     let source_baggage = context.settings.baggage.then(|| incoming.baggage()).flatten();
     let record = ConnectionRecord::open(
         &*context.observer,

@@ -49,7 +49,7 @@ pub(crate) async fn establish(
     destination: SocketAddr,
     accepted_on: IpAddr,
 ) -> Result<Established, ConnectionError> {
-    let (workload, route) = match resolve(context, source, destination, accepted_on).await {
+    let Resolved { epoch, workload, route } = match resolve(context, source, destination, accepted_on).await {
         Ok(resolved) => resolved,
         Err(error) => {
             context.refuse_early(Direction::Outbound, source, destination, &error);
@@ -60,7 +60,7 @@ pub(crate) async fn establish(
     let record = ConnectionRecord::open(&*context.observer, describe(source, &workload, &route, trace));
     let dialled = async {
         match &route {
-            Route::Hbone(route) => tunnel(context, source, &workload, route, trace).await,
+            Route::Hbone(route) => tunnel(context, source, &workload, route, epoch, trace).await,
             Route::Passthrough { address } => plaintext(context, *address).await,
             Route::Tcp(route) => plaintext(context, route.address).await,
         }
@@ -81,12 +81,19 @@ pub(crate) async fn establish(
     }
 }
 
+/// Where a connection goes, and by which state.
+struct Resolved {
+    epoch: u64,
+    workload: Arc<Workload>,
+    route: Route,
+}
+
 async fn resolve(
     context: &WorkerContext,
     source: SocketAddr,
     destination: SocketAddr,
     accepted_on: IpAddr,
-) -> Result<(Arc<Workload>, Route), ConnectionError> {
+) -> Result<Resolved, ConnectionError> {
     let (snapshot, workload) = context.local_workload().await?;
     let request = OutboundRequest {
         source: &workload,
@@ -97,7 +104,7 @@ async fn resolve(
     };
     let route =
         outbound::resolve(&snapshot, &request, &mut fastrand::Rng::new()).map_err(ConnectionError::Route)?;
-    Ok((workload, route))
+    Ok(Resolved { epoch: snapshot.epoch(), workload, route })
 }
 
 fn describe(
@@ -134,10 +141,15 @@ async fn tunnel(
     source: SocketAddr,
     workload: &Arc<Workload>,
     route: &HboneRoute,
+    epoch: u64,
     trace: TraceParent,
 ) -> Result<Upstream, ConnectionError> {
     let config = context.tls.client(workload.identity(), &route.expected_peer).await?;
     let key = UpstreamKey::new(source.ip(), workload, route, config);
+    // From here on whatever evicts finds the key, but the certificate may have been waited for.
+    if context.state.epoch() != epoch && !key.is_current(&context.state.load()) {
+        return Err(ConnectionError::Gone);
+    }
     let request = ConnectRequest::new(route.authority.clone())
         .with_baggage(context.baggage.header(workload))
         .with_forwarded(forwarded(source, route.service.as_deref()))

@@ -8,7 +8,7 @@ use std::{
 };
 
 use hbone::{
-    client,
+    ConnectError, client,
     pool::{self, Pool, PoolError},
 };
 use mesh_identity::TlsEntry;
@@ -66,7 +66,7 @@ impl UpstreamKey {
     }
 
     /// Whether both ends are still where they were.
-    fn is_current(&self, snapshot: &Snapshot) -> bool {
+    pub(crate) fn is_current(&self, snapshot: &Snapshot) -> bool {
         let upstream = snapshot.workload(&self.upstream);
         snapshot.workload(&self.workload).is_some()
             && upstream
@@ -76,12 +76,16 @@ impl UpstreamKey {
 
 /// Evicts from a worker's pool what a change of state has removed: nothing is sent to the former holder of an address.
 ///
-/// Ends with the state. Costs two look-ups per pooled key and change; changes that come meanwhile are taken together.
+/// Ends with the state. Costs two look-ups per pooled key after a change by which a workload has gone or left an address,
+/// nothing after others; changes that come meanwhile are taken together.
 pub(crate) async fn evict_on_change(context: Arc<WorkerContext>) {
     let mut epoch = context.state.subscribe();
+    let mut departed = 0;
     while epoch.changed().await.is_ok() {
         let snapshot = context.state.load();
-        context.pool.retain(|key| key.is_current(&snapshot));
+        if std::mem::replace(&mut departed, snapshot.departed()) != snapshot.departed() {
+            context.pool.retain(|key| key.is_current(&snapshot));
+        }
     }
 }
 
@@ -146,11 +150,14 @@ fn describe(error: DialError, next_hop: SocketAddr) -> ConnectionError {
 /// The pool of one worker.
 pub(crate) fn pool(settings: &Arc<Settings>, tls: &TlsContexts) -> UpstreamPool {
     // Each step of a dial has a bound of its own, with a better explanation; the pool's is behind them all.
-    let steps = settings.connect_timeout + settings.handshake_timeout * 2;
+    let steps = settings.connect_timeout.saturating_add(settings.handshake_timeout.saturating_mul(2));
+    let client = client::Builder::new()
+        .keepalive(settings.keepalive_interval, settings.keepalive_timeout)
+        .budget(settings.budget.clone());
     pool::Builder::new()
         .max_tunnels(settings.max_tunnels_per_connection)
         .max_total(settings.max_pooled_connections)
-        .client(client::Builder::new().keepalive(settings.keepalive_interval, settings.keepalive_timeout))
+        .client(client)
         .idle_timeout(settings.pool_idle_timeout)
         .max_age(settings.pool_max_age)
         .connect_timeout(steps)
@@ -161,6 +168,7 @@ pub(crate) fn pool(settings: &Arc<Settings>, tls: &TlsContexts) -> UpstreamPool 
 /// What a failure of the pool means for a connection.
 pub(super) fn failure(error: PoolError<ConnectionError>) -> ConnectionError {
     match error {
+        PoolError::Connect(error @ ConnectError::OverBudget) => ConnectionError::Pool(Box::new(error)),
         PoolError::Connect(error) => match error.status() {
             Some(status) => ConnectionError::HttpStatus(status),
             None => ConnectionError::http2(error),

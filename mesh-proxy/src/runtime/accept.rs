@@ -1,6 +1,5 @@
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
-use futures_util::FutureExt;
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::OwnedSemaphorePermit,
@@ -9,8 +8,10 @@ use tokio::{
 use super::{Handoff, balance::Place};
 use crate::{
     context::WorkerContext,
+    drain::DrainWatch,
+    error::ConnectionError,
     inbound, outbound,
-    socket::canonical,
+    socket::{canonical, reset_on_close},
     socks5,
     telemetry::{Direction, Event, SocketRecord},
 };
@@ -29,7 +30,7 @@ pub(crate) enum Capture {
 }
 
 impl Capture {
-    fn direction(self) -> Direction {
+    pub(super) fn direction(self) -> Direction {
         match self {
             Self::InboundHbone | Self::InboundPlaintext => Direction::Inbound,
             Self::Outbound | Self::Socks5 => Direction::Outbound,
@@ -39,7 +40,8 @@ impl Capture {
 
 /// Accepts connections and starts serving them until the proxy drains.
 ///
-/// What the kernel had completed by then is still accepted: closing a listener resets its queue.
+/// What the kernel had completed by then is still accepted, since closing a listener resets its queue, and served; on the
+/// HBONE port it is closed instead, and its peers dial again. At the bound of all workers one more is accepted and waits.
 pub(super) async fn accept(listener: TcpListener, capture: Capture, context: Arc<WorkerContext>) {
     let mut drain = context.drain.clone();
     let mut pause = SHORTEST_PAUSE;
@@ -47,37 +49,42 @@ pub(super) async fn accept(listener: TcpListener, capture: Capture, context: Arc
         let accepted = tokio::select! {
             biased;
             _ = drain.started() => break,
-            accepted = next(&listener, &context) => accepted,
+            accepted = listener.accept() => accepted,
         };
         match accepted {
-            Ok((stream, peer, permit)) => {
+            Ok((stream, peer)) => {
                 pause = SHORTEST_PAUSE;
-                start(stream, peer, capture, permit, &context);
+                start(Accepted { stream, peer: canonical(peer), capture }, &mut drain, &context).await;
             }
             Err(error) if concerns_one_connection(&error) => {}
             Err(error) => {
                 // Descriptors or memory are short: hammering the listener would only burn a core.
-                context
-                    .observer
-                    .event(&Event::AcceptFailed { direction: capture.direction(), error: &error });
+                report(&context, capture, &error);
                 tokio::time::sleep(pause).await;
                 pause = (pause * 2).min(LONGEST_PAUSE);
             }
         }
     }
-    while let Some(Ok((stream, peer, permit))) = next(&listener, &context).now_or_never() {
-        start(stream, peer, capture, permit, &context);
+    if let Err(error) = take_the_rest(listener, capture, &context) {
+        report(&context, capture, &error);
     }
 }
 
-/// Waits until this worker may serve one more connection, then for that connection.
-async fn next(
-    listener: &TcpListener,
-    context: &WorkerContext,
-) -> io::Result<(TcpStream, SocketAddr, OwnedSemaphorePermit)> {
-    let permit = Arc::clone(&context.capacity).acquire_owned().await.map_err(io::Error::other)?;
-    let (stream, peer) = listener.accept().await?;
-    Ok((stream, canonical(peer), permit))
+/// Takes what is in the kernel's queue, whether or not the runtime has heard of it.
+fn take_the_rest(listener: TcpListener, capture: Capture, context: &Arc<WorkerContext>) -> io::Result<()> {
+    let listener = listener.into_std()?;
+    loop {
+        match listener.accept() {
+            Ok((stream, peer)) => {
+                stream.set_nonblocking(true)?;
+                let stream = TcpStream::from_std(stream)?;
+                serve_or_turn_away(Accepted { stream, peer: canonical(peer), capture }, context);
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+            Err(error) if concerns_one_connection(&error) => {}
+            Err(error) => return Err(error),
+        }
+    }
 }
 
 fn concerns_one_connection(error: &io::Error) -> bool {
@@ -87,52 +94,86 @@ fn concerns_one_connection(error: &io::Error) -> bool {
     )
 }
 
-fn start(
+/// A connection that nobody serves yet.
+struct Accepted {
     stream: TcpStream,
     peer: SocketAddr,
     capture: Capture,
-    permit: OwnedSemaphorePermit,
-    context: &Arc<WorkerContext>,
-) {
+}
+
+/// Finds a worker that serves one more connection, if need be by waiting for this one.
+async fn start(accepted: Accepted, drain: &mut DrainWatch, context: &Arc<WorkerContext>) {
+    let (own, capture) = (context.index, accepted.capture);
     // A worker that drains may have looked into its queue for the last time.
-    let place = if context.drain.has_started() {
-        context.balance.place_on(context.index, capture)
-    } else {
-        context.balance.take_place(context.index, capture)
-    };
-    if place.worker() == context.index {
-        serve(stream, peer, capture, permit, place, context);
-        return;
+    if context.drain.has_started() {
+        return serve_or_turn_away(accepted, context);
     }
-    drop(permit);
-    // A socket that cannot leave this runtime is lost with its descriptor; there is nobody left to tell.
-    let Ok(stream) = stream.into_std() else { return };
-    if let Err(kept) = context.balance.hand_off(Handoff { stream, peer, capture, place }) {
-        receive(Handoff { place: context.balance.place_on(context.index, capture), ..kept }, context);
+    // Not before there is a connection: a listener that waits takes no place that another needs.
+    let place = context.balance.take_place(own, capture);
+    if place.worker() == own
+        && let Some(permit) = context.capacity.try_take(capture.direction())
+    {
+        return serve(accepted, permit, place, context);
+    }
+    drop(place);
+    let Some(accepted) = pass_on(accepted, context) else { return };
+    tokio::select! {
+        biased;
+        permit = context.capacity.take(capture.direction()) => {
+            serve(accepted, permit, context.balance.place_on(own, capture), context);
+        }
+        _ = drain.started() => serve_or_turn_away(accepted, context),
     }
 }
 
-/// Serves a connection that another worker accepted.
-pub(super) fn receive(handoff: Handoff, context: &Arc<WorkerContext>) {
-    let Handoff { stream, peer, capture, place } = handoff;
-    // Over its bound a worker takes no more; the peer sees the close and comes again.
-    let Ok(permit) = Arc::clone(&context.capacity).try_acquire_owned() else { return };
-    match TcpStream::from_std(stream) {
-        Ok(stream) => serve(stream, peer, capture, permit, place, context),
+/// Gives a connection to another worker, if one takes it.
+fn pass_on(accepted: Accepted, context: &Arc<WorkerContext>) -> Option<Accepted> {
+    let Some((place, permit)) = context.balance.take_place_elsewhere(context.index, accepted.capture) else {
+        return Some(accepted);
+    };
+    let Accepted { stream, peer, capture } = accepted;
+    let passed = stream.into_std().and_then(|stream| {
+        match context.balance.hand_off(Handoff { stream, peer, capture, place, permit }) {
+            Ok(()) => Ok(None),
+            Err(kept) => TcpStream::from_std(kept.stream).map(Some),
+        }
+    });
+    match passed {
+        Ok(kept) => kept.map(|stream| Accepted { stream, peer, capture }),
         Err(error) => {
-            context.observer.event(&Event::AcceptFailed { direction: capture.direction(), error: &error })
+            report(context, capture, &error);
+            None
         }
     }
 }
 
-fn serve(
-    stream: TcpStream,
-    peer: SocketAddr,
-    capture: Capture,
-    permit: OwnedSemaphorePermit,
-    place: Place,
-    context: &Arc<WorkerContext>,
-) {
+/// Serves a connection here if that is possible at once.
+fn serve_or_turn_away(accepted: Accepted, context: &Arc<WorkerContext>) {
+    let (direction, peer) = (accepted.capture.direction(), accepted.peer);
+    if let Some(permit) = context.capacity.try_take(direction) {
+        let place = context.balance.place_on(context.index, accepted.capture);
+        return serve(accepted, permit, place, context);
+    }
+    let destination = accepted.stream.local_addr().map_or(peer, canonical);
+    context.refuse_early(direction, peer, destination, &ConnectionError::Drained);
+    reset_on_close(&accepted.stream);
+}
+
+/// Serves a connection that another worker accepted.
+pub(super) fn receive(handoff: Handoff, context: &Arc<WorkerContext>) {
+    let Handoff { stream, peer, capture, place, permit } = handoff;
+    match TcpStream::from_std(stream) {
+        Ok(stream) => serve(Accepted { stream, peer, capture }, permit, place, context),
+        Err(error) => report(context, capture, &error),
+    }
+}
+
+fn report(context: &WorkerContext, capture: Capture, error: &io::Error) {
+    context.observer.event(&Event::AcceptFailed { direction: capture.direction(), error });
+}
+
+fn serve(accepted: Accepted, permit: OwnedSemaphorePermit, place: Place, context: &Arc<WorkerContext>) {
+    let Accepted { stream, peer, capture } = accepted;
     let open = SocketRecord::open(Arc::clone(&context.observer), capture.direction());
     let context = Arc::clone(context);
     tokio::spawn(async move {

@@ -7,8 +7,10 @@
 
 mod accept;
 mod balance;
+mod capacity;
 mod worker;
 
 pub(crate) use accept::Capture;
 pub(crate) use balance::{Balance, Handoff};
+pub(crate) use capacity::Capacity;
 pub(crate) use worker::{Worker, spawn};

@@ -81,7 +81,7 @@ impl Worker {
                     biased;
                     Some(duty) = duties.join_next() => fulfilled(duty),
                     Some(handoff) = self.handoffs.recv() => accept::receive(handoff, &context),
-                    () = context.idle() => return,
+                    () = context.capacity.unused() => return,
                 }
             }
         };
@@ -97,7 +97,7 @@ impl Worker {
         } else {
             // Connections end as resets, not as ends of streams, and peers hear of it.
             context.cut.send_replace(true);
-            let _ = timeout_at(farewell, async { tokio::join!(context.idle(), pool) }).await;
+            let _ = timeout_at(farewell, async { tokio::join!(context.capacity.unused(), pool) }).await;
         }
     }
 }

@@ -7,9 +7,13 @@ use super::{
 impl Snapshot {
     /// Takes one change into account; O(log n) per key and endpoint that it touches.
     pub(super) fn apply(&mut self, change: Change) {
+        let next_epoch = self.epoch + 1;
         match change {
-            Change::Clear => self.clear(),
-            Change::RemovePolicy(name) => self.policies.remove(&name),
+            Change::Clear => self.clear(next_epoch),
+            Change::RemovePolicy(name) => {
+                self.policies.remove(&name);
+                self.policies_changed = next_epoch;
+            }
             Change::RemoveService(name) => {
                 let old = self.services.get(&name).cloned();
                 self.services.remove_mut(&name);
@@ -18,10 +22,16 @@ impl Snapshot {
             Change::RemoveWorkload(uid) => {
                 let old = self.workloads.get(&uid).cloned();
                 self.workloads.remove_mut(&uid);
+                if old.is_some() {
+                    self.departed = next_epoch;
+                }
                 self.index_workload(old.as_ref(), None);
             }
             Change::Synced => self.synced = true,
-            Change::UpsertPolicy(policy) => self.policies.insert(policy),
+            Change::UpsertPolicy(policy) => {
+                self.policies.insert(policy);
+                self.policies_changed = next_epoch;
+            }
             Change::UpsertService(service) => {
                 let old = self.services.get(&service.id).cloned();
                 self.services.insert_mut(service.id.clone(), Arc::clone(&service));
@@ -30,14 +40,25 @@ impl Snapshot {
             Change::UpsertWorkload(workload) => {
                 let old = self.workloads.get(&workload.uid).cloned();
                 self.workloads.insert_mut(Arc::clone(&workload.uid), Arc::clone(&workload));
+                let keeps =
+                    |old: &Arc<Workload>| old.addresses.iter().all(|at| workload.addresses.contains(at));
+                if !old.as_ref().is_none_or(keeps) {
+                    self.departed = next_epoch;
+                }
                 self.index_workload(old.as_ref(), Some(&workload));
             }
         }
     }
 
-    fn clear(&mut self) {
+    fn clear(&mut self, next_epoch: u64) {
         let empty = Self::empty(self.local_node.clone(), self.policies.missing());
-        *self = Self { epoch: self.epoch, synced: self.synced, ..empty };
+        *self = Self {
+            epoch: self.epoch,
+            synced: self.synced,
+            policies_changed: next_epoch,
+            departed: next_epoch,
+            ..empty
+        };
     }
 
     fn index_service(&mut self, old: Option<&Arc<Service>>, new: Option<&Arc<Service>>) {

@@ -28,6 +28,10 @@ pub struct Snapshot {
     pub(super) endpoints: HashTrieMapSync<ServiceName, EndpointTable>,
     pub(super) no_endpoints: EndpointTable,
     pub(super) policies: PolicySet,
+    /// The epoch by which policies changed last.
+    pub(super) policies_changed: u64,
+    /// The epoch by which a workload went or left an address last.
+    pub(super) departed: u64,
 }
 
 impl Snapshot {
@@ -122,6 +126,16 @@ impl Snapshot {
         &self.policies
     }
 
+    /// The epoch by which policies changed last.
+    pub(crate) fn policies_changed(&self) -> u64 {
+        self.policies_changed
+    }
+
+    /// The epoch by which a workload went or left an address last.
+    pub(crate) fn departed(&self) -> u64 {
+        self.departed
+    }
+
     /// Every workload, in no particular order.
     pub fn workloads(&self) -> impl Iterator<Item = &Arc<Workload>> {
         self.workloads.values()
@@ -154,6 +168,8 @@ impl Snapshot {
             endpoints: HashTrieMapSync::default(),
             no_endpoints: EndpointTable::default(),
             policies: PolicySet::empty(missing),
+            policies_changed: 0,
+            departed: 0,
         }
     }
 }

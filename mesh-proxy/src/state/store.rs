@@ -42,8 +42,7 @@ impl StateStore {
 
     /// Applies a batch and publishes the result as one snapshot with the next epoch, which is returned.
     ///
-    /// Costs O(changes · log n), and for a batch that touches policies a copy of the list of policies. Nobody
-    /// sees a state between two changes of a batch.
+    /// Costs O(changes · log n). Nobody sees a state between two changes of a batch.
     pub fn apply(&self, batch: impl IntoIterator<Item = Change>) -> u64 {
         // A panic elsewhere cannot leave a half-made state behind: only whole snapshots are ever stored.
         let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);

@@ -6,7 +6,7 @@ use std::{
 
 use mesh_identity::SpiffeId;
 
-use super::Direction;
+use super::{Direction, HboneFailure};
 
 /// A connection that ended before it was known well enough to be counted as one.
 #[derive(Clone, Copy)]
@@ -52,6 +52,15 @@ pub enum Event<'a> {
         /// The policy, as `namespace/name`.
         policy: &'a dyn Display,
     },
+    /// A connection from a peer to the HBONE port, and with it all tunnels in it, ended other than in good order.
+    HboneConnectionFailed {
+        /// Who connected.
+        source: SocketAddr,
+        /// What kind of end it was.
+        failure: HboneFailure,
+        /// What happened.
+        error: &'a dyn Display,
+    },
     /// A changed local configuration is in force.
     LocalConfigApplied,
     /// A changed local configuration is not usable; the one before stays in force.
@@ -86,6 +95,9 @@ impl Debug for Event<'_> {
             Self::AcceptFailed { direction, error } => write!(f, "AcceptFailed({direction:?}: {error})"),
             Self::DryRunDenied { source, destination, policy } => {
                 write!(f, "DryRunDenied({source} -> {destination}: {policy})")
+            }
+            Self::HboneConnectionFailed { source, failure, error } => {
+                write!(f, "HboneConnectionFailed({source}: {failure:?}: {error})")
             }
             Self::LocalConfigApplied => f.write_str("LocalConfigApplied"),
             Self::LocalConfigRejected { error } => write!(f, "LocalConfigRejected({error})"),

@@ -11,7 +11,7 @@ use prometheus_client::{
 };
 
 use super::{
-    Direction, ResponseFlag,
+    Direction, HboneFailure, ResponseFlag,
     labels::{TrafficLabels, reporter, write_label},
     series::{EventCounters, Series, Totals, per_direction},
     standard::Shards,
@@ -153,6 +153,16 @@ impl Collector for EventMetrics {
                 let counter = ConstCounter::new(self.sum(&|events| read(events, direction)));
                 counter.encode(family.encode_family(&labels)?)?;
             }
+        }
+        let name = "mesh_hbone_connection_failures";
+        let help = "HBONE connections of peers that ended other than in good order.";
+        let mut family = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
+        for failure in HboneFailure::ALL {
+            let count = |events: &EventCounters| {
+                events.hbone_failures(failure).map_or(0, |counter| counter.load(Ordering::Relaxed))
+            };
+            let counter = ConstCounter::new(self.sum(&count));
+            counter.encode(family.encode_family(&Label("kind", failure.as_str()))?)?;
         }
         Ok(())
     }

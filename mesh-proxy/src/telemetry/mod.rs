@@ -12,6 +12,7 @@ mod connection;
 mod event;
 #[cfg(feature = "telemetry")]
 mod exposition;
+mod hbone_failure;
 #[cfg(feature = "telemetry")]
 mod labels;
 #[cfg(feature = "telemetry")]
@@ -28,9 +29,14 @@ mod rotation;
 mod series;
 #[cfg(feature = "telemetry")]
 mod standard;
+#[cfg(feature = "telemetry")]
+mod throttle;
+#[cfg(feature = "telemetry")]
+mod tunnels;
 
 pub use connection::{ConnectionMeta, ConnectionRecord, DRAIN_TEXT, Direction, SocketRecord, Transport};
 pub use event::{EarlyDenial, Event};
+pub use hbone_failure::HboneFailure;
 pub use observer::{ConnectionObserver, NoopObserver, Observer};
 pub use response_flag::ResponseFlag;
 #[cfg(feature = "telemetry")]

@@ -7,7 +7,9 @@ use std::{
     },
 };
 
-use super::{ConnectionMeta, Direction, ResponseFlag, labels::TrafficLabels};
+use super::{
+    ConnectionMeta, Direction, HboneFailure, ResponseFlag, labels::TrafficLabels, throttle::Throttle,
+};
 
 /// How many pairs of source and destination a shard remembers the series of, before it starts anew.
 const REMEMBERED: usize = 4096;
@@ -123,11 +125,30 @@ pub(super) struct EventCounters {
     pub(super) dry_run_denials: AtomicU64,
     pub(super) early_denials: [AtomicU64; 2],
     pub(super) folded_sources: AtomicU64,
+    pub(super) hbone_failures: [AtomicU64; HboneFailure::ALL.len()],
     pub(super) local_config_applied: AtomicU64,
     pub(super) local_config_rejected: AtomicU64,
     pub(super) missing_policies: AtomicU64,
     pub(super) own_certificates_revoked: AtomicU64,
     pub(super) sources_not_preserved: AtomicU64,
+    pub(super) lines: Lines,
+}
+
+/// Which lines of the log somebody else could make a flood of.
+#[derive(Debug, Default)]
+pub(super) struct Lines {
+    pub(super) dry_run_denied: Throttle,
+    pub(super) hbone_failed: Throttle,
+    pub(super) policy_missing: Throttle,
+    pub(super) source_not_preserved: Throttle,
+}
+
+impl EventCounters {
+    /// The counter of HBONE connections that ended so.
+    pub(super) fn hbone_failures(&self, failure: HboneFailure) -> Option<&AtomicU64> {
+        let mut counters = HboneFailure::ALL.iter().zip(&self.hbone_failures);
+        counters.find(|(each, _)| **each == failure).map(|(_, counter)| counter)
+    }
 }
 
 impl Shard {

@@ -18,7 +18,9 @@ use super::{
     revocation::RevocationMetrics,
     rotation::IdentityMetrics,
     series::{Series, Shard, per_direction},
+    tunnels::TunnelMetrics,
 };
+use crate::Settings;
 
 /// More than machines usually have cores; threads beyond it share.
 const SHARDS: usize = 32;
@@ -43,6 +45,7 @@ const BAGGAGE_LIMIT: usize = 1000;
 /// | `mesh_accept_failures_total` | reporter | connections that a listener could not take |
 /// | `mesh_dry_run_denials_total` | | connections that a policy in dry-run mode would have denied |
 /// | `mesh_early_denials_total` | reporter | connections that ended before their ends were known |
+/// | `mesh_hbone_connection_failures_total` | kind | HBONE connections of peers that ended other than in good order: `flood`, `goaway`, `io`, `keepalive`, `protocol` or `untrusted` |
 /// | `mesh_folded_sources_total` | | new self-descriptions of peers past the limit, labelled `unknown` |
 /// | `mesh_local_config_applied_total` | | changes of the local configuration that took effect |
 /// | `mesh_local_config_rejected_total` | | changes of the local configuration that did not |
@@ -62,6 +65,15 @@ const BAGGAGE_LIMIT: usize = 1000;
 /// | `mesh_identity_issuances_total` | result | certificates issued, and attempts by what failed |
 /// | `mesh_identity_last_issuance_timestamp_seconds` | | when a certificate was last issued |
 /// | `mesh_identity_root_expiry_timestamp_seconds` | trust_domain | when the first root ends |
+///
+/// With [`tunnels`](TelemetryBuilder::tunnels), of what tunnels hold:
+///
+/// | name | labels | is |
+/// |---|---|---|
+/// | `mesh_hbone_over_budget_total` | | tunnels refused, either way, while unread bytes were at their limit |
+/// | `mesh_hbone_refused_requests_total` | | requests that a connection refused by itself: none for a tunnel, or beyond its bounds |
+/// | `mesh_hbone_unread_bytes` | | bytes held that nobody has read |
+/// | `mesh_hbone_unread_bytes_limit` | | how many are allowed |
 ///
 /// With [`revocation`](TelemetryBuilder::revocation), of revocation lists:
 ///
@@ -141,7 +153,19 @@ impl Observer for Telemetry {
             }
             Event::DryRunDenied { source, destination, policy } => {
                 increment(&events.dry_run_denials);
-                tracing::info!(src.addr = %source, dst.addr = %destination, %policy, "dry run: policy would deny");
+                if let Some(left_out) = events.lines.dry_run_denied.admit(Instant::now()) {
+                    tracing::info!(
+                        src.addr = %source, dst.addr = %destination, %policy, left_out, "dry run: policy would deny"
+                    );
+                }
+            }
+            Event::HboneConnectionFailed { source, failure, error } => {
+                events.hbone_failures(failure).into_iter().for_each(increment);
+                if !failure.is_misbehaviour() {
+                    tracing::debug!(src.addr = %source, %error, "hbone connection failed");
+                } else if let Some(left_out) = events.lines.hbone_failed.admit(Instant::now()) {
+                    tracing::warn!(src.addr = %source, %error, left_out, "peer misbehaves on an hbone connection");
+                }
             }
             Event::LocalConfigApplied => {
                 increment(&events.local_config_applied);
@@ -157,11 +181,19 @@ impl Observer for Telemetry {
             }
             Event::PolicyMissing { policy } => {
                 increment(&events.missing_policies);
-                tracing::warn!(%policy, "connection denied: a policy of its workload has not arrived");
+                if let Some(left_out) = events.lines.policy_missing.admit(Instant::now()) {
+                    tracing::warn!(
+                        %policy, left_out, "connection denied: a policy of its workload has not arrived"
+                    );
+                }
             }
             Event::SourceAddressNotPreserved { source, error } => {
                 increment(&events.sources_not_preserved);
-                tracing::debug!(%source, %error, "source address not preserved");
+                if tracing::enabled!(tracing::Level::DEBUG)
+                    && let Some(left_out) = events.lines.source_not_preserved.admit(Instant::now())
+                {
+                    tracing::debug!(%source, %error, left_out, "source address not preserved");
+                }
             }
         }
     }
@@ -177,6 +209,7 @@ pub struct TelemetryBuilder {
     counters: Vec<CustomCounter>,
     identities: Option<IdentityMetrics>,
     revocation: Option<Revocation>,
+    tunnels: Option<TunnelMetrics>,
 }
 
 impl Default for TelemetryBuilder {
@@ -188,6 +221,7 @@ impl Default for TelemetryBuilder {
             counters: Vec::new(),
             identities: None,
             revocation: None,
+            tunnels: None,
         }
     }
 }
@@ -228,6 +262,13 @@ impl TelemetryBuilder {
         self
     }
 
+    /// Shows what the tunnels of proxies with these settings, or clones of them, hold, and what they refuse for it.
+    pub fn tunnels(mut self, settings: &Settings) -> Self {
+        let (budget, refusals) = (settings.budget.clone(), settings.refusals.clone());
+        self.tunnels = Some(TunnelMetrics { budget, refusals });
+        self
+    }
+
     /// Shows revocation lists and what came of them.
     pub fn revocation(mut self, revocation: Revocation) -> Self {
         self.revocation = Some(revocation);
@@ -253,6 +294,9 @@ impl TelemetryBuilder {
         }
         if let Some(identities) = self.identities {
             registry.register_collector(Box::new(identities));
+        }
+        if let Some(tunnels) = self.tunnels {
+            registry.register_collector(Box::new(tunnels));
         }
         if let Some(revocation) = self.revocation {
             registry.register_collector(Box::new(RevocationMetrics(revocation)));

@@ -12,7 +12,7 @@ use std::{
 };
 
 use mesh_identity::{
-    IdentitySource, IdentityStore, TlsSettings,
+    CertSelector, ClientConfigBuilder, ExpectedPeer, IdentitySource, IdentityStore, TlsSettings,
     testing::{self, Authority},
 };
 use mesh_policy::MissingPolicy;
@@ -29,6 +29,7 @@ use tokio::{
     sync::watch,
     task::JoinHandle,
 };
+use tokio_rustls::{TlsConnector, client::TlsStream};
 
 pub(crate) const CLIENT: &str = "127.0.1.1";
 /// A second address of the client workload.
@@ -88,6 +89,17 @@ impl Mesh {
     /// Asks the client's proxy for a connection, as an application at `source` would; the reply comes with it.
     pub(crate) async fn connect(&self, source: &str, to: SocketAddr) -> (TcpStream, u8) {
         self.client.connect(source, to).await
+    }
+
+    /// The client's end of a TLS connection to the server's HBONE port, without a proxy behind it.
+    pub(crate) async fn known_peer(&self) -> TlsStream<TcpStream> {
+        let config = ClientConfigBuilder::new(testing::provider())
+            .identity(self.client.identities.clone(), CertSelector::fixed(CLIENT_ID.parse().unwrap()))
+            .expect_peer(ExpectedPeer::exact([SERVER_ID.parse().unwrap()]))
+            .build()
+            .unwrap();
+        let stream = TcpStream::connect(self.server.listening.inbound_hbone.unwrap()).await.unwrap();
+        TlsConnector::from(config).connect(mesh_identity::server_name(), stream).await.unwrap()
     }
 
     /// Makes the server's workload an endpoint of a service, whose port 80 it serves at `port`.

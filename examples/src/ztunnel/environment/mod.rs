@@ -46,6 +46,9 @@ const POOL_MAX_STREAMS: NonZeroUsize = NonZeroUsize::new(100).expect("100 is not
 /// How long an unused connection is kept, as in Istio.
 const POOL_IDLE_TIMEOUT: Duration = Duration::from_secs(300);
 
+/// What all tunnels may hold in bytes that nobody has read; Istio's node proxy has no such limit.
+const UNREAD_BYTES: usize = 1 << 30;
+
 /// Everything a node proxy is told by its environment.
 #[derive(Clone, Debug)]
 pub(crate) struct Environment {
@@ -127,6 +130,7 @@ impl Environment {
                 .duration("POOL_UNUSED_RELEASE_TIMEOUT")?
                 .unwrap_or(POOL_IDLE_TIMEOUT),
             baggage: variables.boolean("ENABLE_RESPONSE_BAGGAGE")?.unwrap_or(true),
+            unread_bytes: variables.bytes("HBONE_MEMORY_LIMIT")?.unwrap_or(UNREAD_BYTES),
         };
         Ok(Self {
             workload,

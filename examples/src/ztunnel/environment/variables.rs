@@ -1,7 +1,7 @@
 use std::{collections::BTreeMap, num::NonZeroUsize, str::FromStr, time::Duration};
 
 use super::EnvironmentError;
-use crate::duration;
+use crate::{byte_count, duration};
 
 /// Environment variables, read as what they mean.
 #[derive(Clone, Copy, Debug)]
@@ -50,6 +50,14 @@ impl<'a> Variables<'a> {
 
     pub(super) fn positive(&self, name: &'static str) -> Result<Option<NonZeroUsize>, EnvironmentError> {
         self.parsed(name, "a decimal number from 1")
+    }
+
+    pub(super) fn bytes(&self, name: &'static str) -> Result<Option<usize>, EnvironmentError> {
+        self.read(
+            name,
+            "a number of bytes from 1, or of Ki, Mi or Gi of them such as 512Mi",
+            byte_count::parse,
+        )
     }
 
     pub(super) fn duration(&self, name: &'static str) -> Result<Option<Duration>, EnvironmentError> {

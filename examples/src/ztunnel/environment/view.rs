@@ -1,5 +1,6 @@
 use std::{num::NonZeroUsize, sync::Arc, time::Duration};
 
+use hbone::Budget;
 use mesh_proxy::{
     HBONE_PORT, INBOUND_PLAINTEXT_PORT, Keepalive, ListenAddresses, OUTBOUND_PORT, OriginalSource,
     SOCKS5_PORT, Settings, SocketOptions, state::WorkloadKey,
@@ -30,6 +31,7 @@ pub(crate) struct EnvironmentView {
     pub(super) pool_max_streams: NonZeroUsize,
     pub(super) pool_idle_timeout: Duration,
     pub(super) baggage: bool,
+    pub(super) unread_bytes: usize,
 }
 
 impl EnvironmentView {
@@ -53,6 +55,7 @@ impl EnvironmentView {
             .drain_deadline(self.drain_deadline)
             .max_tunnels_per_connection(self.pool_max_streams.get())
             .pool_idle_timeout(self.pool_idle_timeout)
+            .budget(Budget::new(self.unread_bytes))
     }
 
     fn to_json(&self) -> Value {
@@ -65,6 +68,7 @@ impl EnvironmentView {
             "clusterId": self.cluster_id,
             "dnsProxy": false,
             "enableEnhancedBaggage": self.baggage,
+            "hboneMemoryLimit": self.unread_bytes,
             "fakeCa": self.ca_address.is_none(),
             "inboundAddr": listener(HBONE_PORT),
             "inboundPlaintextAddr": listener(INBOUND_PLAINTEXT_PORT),

@@ -11,7 +11,7 @@ use std::{future::poll_fn, task::Poll, time::Duration};
 
 use hbone::{
     Refusal,
-    pool::{Builder, PoolError, PoolStatus},
+    pool::{Builder, Declined, PoolError, PoolStatus},
     server,
 };
 use support::{assert_echoes, echo, pair, request, serve, tunnel};
@@ -70,10 +70,21 @@ async fn waiting_for_a_reset_given_up_misses_none() {
     let connecting = tokio::spawn(async move { send.connect(request()).await });
     let mut incoming = connection.accept().await.unwrap().unwrap();
     serve(connection, echo);
-    give_up(incoming.cancelled()).await;
+    give_up(incoming.taken_back()).await;
     connecting.abort();
-    let error = incoming.cancelled().await;
+    let error = incoming.taken_back().await;
     assert!(error.is_reset(), "{error:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn tunnel_that_ended_both_ways_is_not_stopped_by_anything() {
+    let (near, mut far, send) = tunnel().await;
+    far.shutdown().await.unwrap();
+    let (mut recv, mut half) = near.into_split();
+    half.finish().unwrap();
+    assert!(recv.data().await.is_none());
+    drop((far, send));
+    assert!(timeout(Duration::from_secs(60), half.stopped()).await.is_err());
 }
 
 // hbone#75
@@ -112,7 +123,7 @@ async fn drain_given_up_goes_on() {
     let world = World::new();
     let mut tunnel = world.connect("a").await.unwrap();
     give_up(world.pool.drain(Instant::now() + Duration::from_secs(5))).await;
-    assert!(matches!(world.connect("a").await, Err(PoolError::Draining)));
+    assert!(matches!(world.connect("a").await, Err(PoolError::Declined(Declined::Draining))));
     assert_echoes(&mut tunnel).await;
     sleep(Duration::from_secs(6)).await;
     assert!(tunnel.write_all(b"late").await.is_err());

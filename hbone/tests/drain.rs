@@ -53,6 +53,40 @@ async fn what_is_left_at_the_deadline_is_dropped() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn drain_without_a_deadline_lasts_as_long_as_its_tunnels() {
+    for by_client in [false, true] {
+        let (near, far) = duplex(support::PIPE);
+        let (client, server) = tokio::join!(client::handshake(near), hbone::server::handshake(far));
+        let ((send, connection), server) = (client.unwrap(), server.unwrap());
+        let (here, there) = (connection.handle(), server.handle());
+        let driver = tokio::spawn(connection);
+        let server = serve(server, echo);
+        let mut tunnel = send.connect(request()).await.unwrap();
+        if by_client {
+            here.drain_without_deadline()
+        } else {
+            there.drain_without_deadline()
+        }
+        tokio::time::sleep(Duration::from_secs(1_000_000)).await;
+        assert!(send.is_closed());
+        assert_echoes(&mut tunnel).await;
+        drop(tunnel);
+        driver.await.unwrap().unwrap();
+        server.await.unwrap();
+    }
+    // One may follow.
+    let (send, connection) = pair().await;
+    let handle = connection.handle();
+    let server = serve(connection, echo);
+    let _tunnel = send.connect(request()).await.unwrap();
+    handle.drain_without_deadline();
+    let start = Instant::now();
+    handle.drain(start + GRACE);
+    server.await.unwrap();
+    assert_eq!(start.elapsed().as_secs(), GRACE.as_secs());
+}
+
+#[tokio::test(start_paused = true)]
 async fn deadline_can_be_brought_forward_but_not_put_off() {
     let (send, connection) = pair().await;
     let handle = connection.handle();

@@ -155,6 +155,7 @@ async fn tunnels_of_a_flooded_connection_learn_why() {
     assert_flood(ended.await.unwrap(), Flood::Requests);
 }
 
+// h2, too, wakes the connection as a reset stream is let go of; that we do is for `connection/shared.rs` to show.
 #[tokio::test(start_paused = true)]
 async fn flood_noticed_as_requests_are_let_go_of_ends_the_connection_at_once() {
     // Each by another task, or by the connection itself after it looked whether there is a flood.

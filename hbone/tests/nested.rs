@@ -18,7 +18,7 @@ use std::{
 };
 
 use hbone::{
-    Baggage, ConnectRequest, ConnectResponse, Destination, Refusal, Tunnel, client,
+    Baggage, ConnectRequest, ConnectResponse, Destination, Refusal, Side, Tunnel, client,
     nested::{Builder, Nested, NestedDialError},
     pool::{DialError, Pool, PoolError, PoolStatus},
     server::{self, Incoming},
@@ -210,6 +210,15 @@ async fn refusal_of_the_gateway_is_told_from_one_behind_it() {
     let NestedDialError::Outer(outer) = &*cause else { panic!("{cause:?}") };
     assert_eq!(outer.status().unwrap(), 503);
     assert_eq!(World::count(&world.dials), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_the_pool_of_gateways_declines_is_nobody_elses_doing() {
+    let gateways = Pool::new(World::default());
+    let nested: Nested<_, &'static str, _, _> = west().build(gateways.clone(), Secure);
+    gateways.drain(Instant::now()).await;
+    let error = nested.connect(GATEWAY, CART, nested_request()).await.unwrap_err();
+    assert_eq!((error.side(), error.is_retryable(), error.status()), (Side::Local, false, None));
 }
 
 // hbone#80

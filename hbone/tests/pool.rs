@@ -18,7 +18,7 @@ use std::{
 
 use hbone::{
     ConnectError, ResetReason, Side, client,
-    pool::{Builder, DialError, Pool, PoolError, PoolStatus, Sharing},
+    pool::{Builder, Declined, DialError, Pool, PoolError, PoolStatus, Sharing},
     server,
 };
 use support::{
@@ -132,7 +132,7 @@ async fn too_many_waiting_fail_at_once() {
             assert_eq!(start.elapsed(), Duration::ZERO);
             error
         });
-    assert!(matches!(third, PoolError::Busy), "{third:?}");
+    assert!(matches!(third, PoolError::Declined(Declined::Busy)), "{third:?}");
     assert!(first.is_err() && second.is_err());
 }
 
@@ -320,7 +320,7 @@ async fn total_is_kept_by_closing_idle_connections_and_then_by_refusing() {
     assert_eq!(world.pool.status().connections, 2, "a's was idle");
     let start = Instant::now();
     let error = world.connect("a").await.unwrap_err();
-    assert!(matches!(error, PoolError::Exhausted), "{error:?}");
+    assert!(matches!(error, PoolError::Declined(Declined::Exhausted)), "{error:?}");
     assert_eq!((start.elapsed(), error.side()), (Duration::ZERO, Side::Local));
     assert_echoes(&mut b).await;
     assert_echoes(&mut c).await;

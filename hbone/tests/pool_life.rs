@@ -10,7 +10,7 @@ mod world;
 use std::time::Duration;
 
 use hbone::{
-    pool::{Builder, PoolError, PoolStatus},
+    pool::{Builder, Declined, PoolError, PoolStatus},
     server,
 };
 use support::{
@@ -85,7 +85,7 @@ async fn evicted_key_gets_a_new_connection_and_keeps_its_tunnels() {
 async fn eviction_releases_those_who_wait() {
     let world = World::new();
     let (error, ()) = tokio::join!(world.connect("blackhole"), async { world.pool.evict(&"blackhole") });
-    assert!(matches!(error, Err(PoolError::Evicted)), "{error:?}");
+    assert!(matches!(error, Err(PoolError::Declined(Declined::Evicted))), "{error:?}");
 }
 
 #[tokio::test(start_paused = true)]
@@ -118,8 +118,8 @@ async fn drained_pool_opens_nothing_and_keeps_its_tunnels_until_the_deadline() {
     let (waiting, ()) = tokio::join!(world.connect("blackhole"), async {
         drained = Some(world.pool.drain(deadline));
     });
-    assert!(matches!(waiting, Err(PoolError::Draining)), "{waiting:?}");
-    assert!(matches!(world.connect("a").await, Err(PoolError::Draining)));
+    assert!(matches!(waiting, Err(PoolError::Declined(Declined::Draining))), "{waiting:?}");
+    assert!(matches!(world.connect("a").await, Err(PoolError::Declined(Declined::Draining))));
     assert!(world.pool.try_reserve(&"a").is_none());
     assert_eq!(world.pool.status().connections, 0);
     assert_echoes(&mut tunnel).await;

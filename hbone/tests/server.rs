@@ -302,7 +302,7 @@ async fn request_taken_back_is_noticed_before_it_is_answered() {
     let (mut server, mut peer) = server_and_peer().await;
     peer.request(1, &[(":method", "CONNECT"), (":authority", "192.0.2.7:80")]).await;
     let mut incoming = server.accept().await.unwrap().unwrap();
-    let waiting = tokio::spawn(async move { incoming.cancelled().await });
+    let waiting = tokio::spawn(async move { incoming.taken_back().await });
     // Also behind an end of what it has to say; and one taken back before anybody has seen it is not shown.
     let head = frames::encode_fields(&[(":method", "CONNECT"), (":authority", "192.0.2.7:80")]);
     peer.send_all(&[

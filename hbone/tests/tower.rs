@@ -14,7 +14,7 @@ use std::{
 
 use hbone::{
     ConnectError, ConnectRequest, Refusal, Tunnel,
-    pool::{Pool, PoolError},
+    pool::{Declined, Pool, PoolError},
     server,
 };
 use support::{PIPE, assert_echoes, echo, pair, pair_with, request, serve};
@@ -116,7 +116,7 @@ async fn pool_is_a_service_of_keys_and_requests() {
     assert_eq!(pool.status().connections, 2);
     drop(pool.drain(tokio::time::Instant::now()));
     let error = oneshot(pool, (1, request())).await.unwrap_err();
-    assert!(matches!(error, PoolError::Draining), "{error:?}");
+    assert!(matches!(error, PoolError::Declined(Declined::Draining)), "{error:?}");
 }
 
 #[test]

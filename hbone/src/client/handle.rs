@@ -28,10 +28,21 @@ impl Handle {
     /// The connection closes with the last tunnel, and GOAWAY tells the peer then: a client's earlier GOAWAY would say
     /// nothing, since it limits what the *peer* may open. A later call can only bring the deadline forward.
     pub fn drain(&self, deadline: impl Into<Instant>) {
+        self.drain_until(Some(deadline.into()));
+    }
+
+    /// Drains the connection for as long as its tunnels last, see [`drain`](Self::drain).
+    ///
+    /// A later drain can still set a deadline.
+    pub fn drain_without_deadline(&self) {
+        self.drain_until(None);
+    }
+
+    fn drain_until(&self, deadline: Option<Instant>) {
         if let Some(requests) = self.requests.upgrade() {
             requests.close();
         }
-        self.shared.control().order(Order::Drain { deadline: Some(deadline.into()) });
+        self.shared.control().order(Order::Drain { deadline });
     }
 
     /// Ends the connection and all its tunnels now.

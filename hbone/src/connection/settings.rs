@@ -15,7 +15,7 @@ pub(crate) struct Settings {
     pub(crate) budget: Option<Budget>,
     pub(crate) refusals: Option<Refusals>,
     pub(crate) control_frames: Rate,
-    pub(crate) broken_off: Rate,
+    pub(crate) taken_back: Rate,
     pub(crate) max_frame_size: u32,
     pub(crate) max_header_list_size: u32,
     pub(crate) send_buffer: usize,
@@ -33,7 +33,7 @@ impl Settings {
             budget: None,
             refusals: None,
             control_frames: CONTROL_FRAMES,
-            broken_off: BROKEN_OFF,
+            taken_back: TAKEN_BACK,
             max_frame_size: MAX_FRAME_SIZE,
             max_header_list_size,
             send_buffer: SEND_BUFFER,
@@ -82,7 +82,7 @@ const SEND_BUFFER: usize = 256 << 10;
 const CONTROL_FRAMES: Rate = Rate { burst: 1000, per_second: 100 };
 /// Five times as many as a peer may have at once, and as many again each second: applications that give up soon are no
 /// attack, however many.
-const BROKEN_OFF: Rate = Rate { burst: 1000, per_second: 1000 };
+const TAKEN_BACK: Rate = Rate { burst: 1000, per_second: 1000 };
 /// The reference's.
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
 /// The reference's.

@@ -53,7 +53,7 @@ pub(crate) struct Shared {
     /// What the peer did too often, once it did.
     flood: OnceLock<Flood>,
     /// Requests that were taken back before they were answered.
-    broken_off: Mutex<Bucket>,
+    taken_back: Mutex<Bucket>,
     charge: Mutex<Charge>,
     control: Control,
 }
@@ -92,7 +92,7 @@ impl Shared {
             budget: settings.budget.clone(),
             refusals: settings.refusals.clone(),
             flood: OnceLock::new(),
-            broken_off: Mutex::new(Bucket::new(settings.broken_off)),
+            taken_back: Mutex::new(Bucket::new(settings.taken_back)),
             charge: Mutex::new(Charge::default()),
             control: Control::default(),
         })
@@ -285,9 +285,9 @@ impl Shared {
         }
     }
 
-    /// A request was taken back, or broken off, before it was answered.
-    pub(crate) fn note_broken_off(&self) {
-        let mut bucket = self.broken_off.lock().unwrap_or_else(PoisonError::into_inner);
+    /// A request was taken back before it was answered, or is none for a tunnel.
+    pub(crate) fn note_taken_back(&self) {
+        let mut bucket = self.taken_back.lock().unwrap_or_else(PoisonError::into_inner);
         let is_within = bucket.take(1, || Instant::now().into_std());
         drop(bucket);
         if !is_within {
@@ -349,13 +349,13 @@ mod tests {
 
     #[test]
     fn flood_wakes_the_driver_once() {
-        let settings = Settings { broken_off: Rate { burst: 1, per_second: 0 }, ..Settings::new(0) };
+        let settings = Settings { taken_back: Rate { burst: 1, per_second: 0 }, ..Settings::new(0) };
         let shared = Shared::new(&settings);
         for (is_flood, is_woken) in [(false, false), (true, true), (true, false)] {
             let flag = Arc::new(Flag::default());
             let waker = Waker::from(Arc::clone(&flag));
             shared.control().poll_order(&mut Orders::default(), &mut Context::from_waker(&waker));
-            shared.note_broken_off();
+            shared.note_taken_back();
             assert_eq!((shared.flood().is_some(), flag.0.load(Ordering::Relaxed)), (is_flood, is_woken));
         }
     }

@@ -1,13 +1,11 @@
-use std::{fmt, hash::Hash, sync::Arc, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
 use http::HeaderValue;
-use tokio::io::{AsyncRead, AsyncWrite};
-use tower_service::Service;
 
 use super::{Nested, Settings, connector::Connector};
 use crate::{
     client,
-    pool::{self, Pool, Sharing, Task},
+    pool::{self, Connect, Key, Pool, Sharing, Task},
     tunnel::Tunnel,
 };
 
@@ -75,16 +73,10 @@ impl Builder {
     /// each.
     pub fn build<K, I, C, S>(self, gateways: Pool<K, C>, secure: S) -> Nested<K, I, C, S>
     where
-        K: Clone + Eq + Hash + Send + Sync + 'static,
-        I: Clone + Eq + Hash + Send + Sync + 'static,
-        C: Service<K> + Clone + Send + 'static,
-        C::Response: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-        C::Error: Send + Sync + 'static,
-        C::Future: Send,
-        S: Service<(I, Tunnel)> + Clone + Send + Sync + 'static,
-        S::Response: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-        S::Error: Send + Sync + 'static,
-        S::Future: Send,
+        K: Key,
+        I: Key,
+        C: Connect<K>,
+        S: Connect<(I, Tunnel)> + Sync,
     {
         let Self { network, client, connect_timeout, response_timeout, spawn, share } = self;
         let connector = Connector::new(gateways, secure);

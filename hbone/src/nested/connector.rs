@@ -1,15 +1,17 @@
 use std::{
     future::{Future, poll_fn},
-    hash::Hash,
     pin::Pin,
     task::{Context, Poll},
 };
 
-use tokio::io::{AsyncRead, AsyncWrite};
 use tower_service::Service;
 
 use super::{NestedDialError, NestedKey};
-use crate::{pool::Pool, proto::ConnectRequest, tunnel::Tunnel};
+use crate::{
+    pool::{Connect, Key, Pool},
+    proto::ConnectRequest,
+    tunnel::Tunnel,
+};
 
 /// Makes the byte streams of inner connections: opens a tunnel through the gateway and has it secured.
 pub(super) struct Connector<K, C: Service<K>, S> {
@@ -33,12 +35,9 @@ impl<K, C: Service<K>, S> Connector<K, C, S> {
         request: ConnectRequest,
     ) -> Result<S::Response, NestedDialError<C::Error, S::Error>>
     where
-        K: Clone + Eq + Hash + Send + Sync + 'static,
-        C: Clone + Send + 'static,
-        C::Response: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-        C::Error: Send + Sync + 'static,
-        C::Future: Send,
-        S: Service<(I, Tunnel)> + Clone,
+        K: Key,
+        C: Connect<K>,
+        S: Connect<(I, Tunnel)>,
     {
         let tunnel = self.outer.connect(gateway, request).await.map_err(NestedDialError::Outer)?;
         let mut secure = self.secure.clone();
@@ -49,15 +48,10 @@ impl<K, C: Service<K>, S> Connector<K, C, S> {
 
 impl<K, I, C, S> Service<NestedKey<K, I>> for Connector<K, C, S>
 where
-    K: Clone + Eq + Hash + Send + Sync + 'static,
+    K: Key,
     I: Send + 'static,
-    C: Service<K> + Clone + Send + 'static,
-    C::Response: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    C::Error: Send + Sync + 'static,
-    C::Future: Send,
-    S: Service<(I, Tunnel)> + Clone + Send + Sync + 'static,
-    S::Error: Send + Sync + 'static,
-    S::Future: Send,
+    C: Connect<K>,
+    S: Connect<(I, Tunnel)> + Sync,
 {
     type Response = S::Response;
     type Error = NestedDialError<C::Error, S::Error>;

@@ -69,14 +69,10 @@ mod builder;
 mod connector;
 mod error;
 
-use std::{fmt, future::Future, hash::Hash, sync::Arc, time::Duration};
+use std::{fmt, future::Future, sync::Arc, time::Duration};
 
 use http::HeaderValue;
-use tokio::{
-    io::{AsyncRead, AsyncWrite},
-    time::{Instant, timeout},
-};
-use tower_service::Service;
+use tokio::time::{Instant, timeout};
 
 use self::connector::Connector;
 pub use self::{
@@ -85,7 +81,7 @@ pub use self::{
 };
 use crate::{
     client,
-    pool::{DialError, Pool, PoolError, Task},
+    pool::{Connect, DialError, Key, Pool, PoolError, Task},
     proto::{ConnectRequest, Destination},
     tunnel::Tunnel,
 };
@@ -96,16 +92,10 @@ use crate::{
 /// and with whom: whatever two inner connections to one destination must agree on to be the same.
 pub struct Nested<K, I, C, S>
 where
-    K: Clone + Eq + Hash + Send + Sync + 'static,
-    I: Clone + Eq + Hash + Send + Sync + 'static,
-    C: Service<K> + Clone + Send + 'static,
-    C::Response: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    C::Error: Send + Sync + 'static,
-    C::Future: Send,
-    S: Service<(I, Tunnel)> + Clone + Send + Sync + 'static,
-    S::Response: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    S::Error: Send + Sync + 'static,
-    S::Future: Send,
+    K: Key,
+    I: Key,
+    C: Connect<K>,
+    S: Connect<(I, Tunnel)> + Sync,
 {
     connector: Connector<K, C, S>,
     /// Where inner connections are shared, if they are.
@@ -137,16 +127,10 @@ struct Settings {
 
 impl<K, I, C, S> Nested<K, I, C, S>
 where
-    K: Clone + Eq + Hash + Send + Sync + 'static,
-    I: Clone + Eq + Hash + Send + Sync + 'static,
-    C: Service<K> + Clone + Send + 'static,
-    C::Response: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    C::Error: Send + Sync + 'static,
-    C::Future: Send,
-    S: Service<(I, Tunnel)> + Clone + Send + Sync + 'static,
-    S::Response: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    S::Error: Send + Sync + 'static,
-    S::Future: Send,
+    K: Key,
+    I: Key,
+    C: Connect<K>,
+    S: Connect<(I, Tunnel)> + Sync,
 {
     /// Opens a tunnel to the request's destination through `gateway`.
     ///
@@ -191,7 +175,11 @@ where
     /// # Cancel safety
     ///
     /// Cancel safe.
-    pub fn drain(&self, deadline: Instant) -> impl Future<Output = ()> + Send + use<K, I, C, S> {
+    pub fn drain<D: Into<Instant>>(
+        &self,
+        deadline: D,
+    ) -> impl Future<Output = ()> + Send + use<K, I, C, S, D> {
+        let deadline = deadline.into();
         let inner = self.inner.as_ref().map(|inner| inner.drain(deadline));
         let outer = self.connector.outer().drain(deadline);
         async move {
@@ -241,16 +229,10 @@ where
 
 impl<K, I, C, S> Clone for Nested<K, I, C, S>
 where
-    K: Clone + Eq + Hash + Send + Sync + 'static,
-    I: Clone + Eq + Hash + Send + Sync + 'static,
-    C: Service<K> + Clone + Send + 'static,
-    C::Response: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    C::Error: Send + Sync + 'static,
-    C::Future: Send,
-    S: Service<(I, Tunnel)> + Clone + Send + Sync + 'static,
-    S::Response: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    S::Error: Send + Sync + 'static,
-    S::Future: Send,
+    K: Key,
+    I: Key,
+    C: Connect<K>,
+    S: Connect<(I, Tunnel)> + Sync,
 {
     fn clone(&self) -> Self {
         Self {
@@ -263,16 +245,10 @@ where
 
 impl<K, I, C, S> fmt::Debug for Nested<K, I, C, S>
 where
-    K: Clone + Eq + Hash + Send + Sync + 'static,
-    I: Clone + Eq + Hash + Send + Sync + 'static,
-    C: Service<K> + Clone + Send + 'static,
-    C::Response: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    C::Error: Send + Sync + 'static,
-    C::Future: Send,
-    S: Service<(I, Tunnel)> + Clone + Send + Sync + 'static,
-    S::Response: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    S::Error: Send + Sync + 'static,
-    S::Future: Send,
+    K: Key,
+    I: Key,
+    C: Connect<K>,
+    S: Connect<(I, Tunnel)> + Sync,
 {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Nested").field("shares", &self.inner.is_some()).finish_non_exhaustive()

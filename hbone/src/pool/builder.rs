@@ -81,7 +81,7 @@ impl Builder {
     ///
     /// A key that needs one more gets that of the connection which has been idle for longest, whosever it is. If none
     /// is, who has a connection waits for a tunnel on it, and who has none fails at once with
-    /// [`PoolError::Exhausted`](super::PoolError::Exhausted).
+    /// [`Declined::Exhausted`](super::Declined::Exhausted).
     pub fn max_total(mut self, connections: usize) -> Self {
         self.config.limits.total = connections.max(1);
         self
@@ -94,7 +94,7 @@ impl Builder {
     }
 
     /// How many may wait for a tunnel per key: 8192 by default. Excess fails at once with
-    /// [`PoolError::Busy`](super::PoolError::Busy).
+    /// [`Declined::Busy`](super::Declined::Busy).
     pub fn max_waiting(mut self, waiting: usize) -> Self {
         self.config.limits.waiters = waiting;
         self

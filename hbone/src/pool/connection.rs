@@ -2,7 +2,6 @@
 
 use std::{
     future::{Future, poll_fn},
-    hash::Hash,
     pin::Pin,
     sync::{Arc, Weak, atomic::AtomicBool},
     task::{Context, Poll, ready},
@@ -12,12 +11,12 @@ use std::{
 use pin_project_lite::pin_project;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
-    time::{Instant, Sleep, sleep, sleep_until, timeout},
+    time::{Instant, Sleep, sleep, timeout},
 };
 use tower_service::Service;
 
 use super::{
-    DialError,
+    Connect, DialError, Key,
     book::{ConnectionId, NextCheck},
     builder::Config,
     drain::Running,
@@ -30,11 +29,8 @@ use crate::client::{self, INITIAL_PEER_LIMIT, SendConnect};
 /// Dials a connection, hands it to the pool and drives it to its end, or to the deadline of a drain.
 pub(super) async fn run<K, C>(mut registration: Registration<K, C>, connector: C, config: Config)
 where
-    K: Clone + Eq + Hash + Send + Sync + 'static,
-    C: Service<K> + Clone + Send + 'static,
-    C::Response: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    C::Error: Send + Sync + 'static,
-    C::Future: Send,
+    K: Key,
+    C: Connect<K>,
 {
     let dial = timeout(config.connect_timeout, dial(connector, registration.key.clone(), &config.client));
     let (send, connection, gauge) = match registration.running.unless_drained(dial).await {
@@ -57,18 +53,6 @@ where
         on_timer: || registration.check_timer(),
     };
     registration.running.unless_expired(serve).await;
-}
-
-/// Waits until a failure need not be remembered any longer.
-pub(super) async fn forget_failure<K, C>(shared: Weak<Shared<K, C>>, key: K, at: std::time::Instant)
-where
-    K: Clone + Eq + Hash,
-    C: Service<K>,
-{
-    sleep_until(Instant::from_std(at)).await;
-    if let Some(shared) = shared.upgrade() {
-        shared.book().forget_failure(&key, now());
-    }
 }
 
 async fn dial<K, C>(
@@ -151,11 +135,8 @@ where
 /// A connection's entry in the book, from its dial on. Whatever becomes of the task, dropping it leaves no trace there.
 pub(super) struct Registration<K, C>
 where
-    K: Clone + Eq + Hash + Send + Sync + 'static,
-    C: Service<K> + Clone + Send + 'static,
-    C::Response: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    C::Error: Send + Sync + 'static,
-    C::Future: Send,
+    K: Key,
+    C: Connect<K>,
 {
     shared: Weak<Shared<K, C>>,
     key: K,
@@ -173,11 +154,8 @@ enum Phase {
 
 impl<K, C> Registration<K, C>
 where
-    K: Clone + Eq + Hash + Send + Sync + 'static,
-    C: Service<K> + Clone + Send + 'static,
-    C::Response: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    C::Error: Send + Sync + 'static,
-    C::Future: Send,
+    K: Key,
+    C: Connect<K>,
 {
     pub(super) fn new(shared: &Arc<Shared<K, C>>, key: K, id: ConnectionId) -> Self {
         let running = shared.drain.enter();
@@ -235,11 +213,8 @@ where
 
 impl<K, C> Drop for Registration<K, C>
 where
-    K: Clone + Eq + Hash + Send + Sync + 'static,
-    C: Service<K> + Clone + Send + 'static,
-    C::Response: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    C::Error: Send + Sync + 'static,
-    C::Future: Send,
+    K: Key,
+    C: Connect<K>,
 {
     fn drop(&mut self) {
         match self.phase {

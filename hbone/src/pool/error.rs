@@ -28,18 +28,30 @@ pub enum PoolError<E> {
         /// When the next dial is due, counted from this error.
         retry_in: Duration,
     },
-    /// Too many wait for a tunnel with this key already.
-    #[error("too many waiting")]
-    Busy,
     /// There was a connection, but no tunnel: the peer's answer, usually.
     #[error("connect failed")]
     Connect(#[source] ConnectError),
     /// No connection had a place for the tunnel within this time, including any time to dial it.
     #[error("no connection within {0:?}")]
     ConnectTimeout(Duration),
+    /// The pool turned the request down by itself.
+    #[error("declined by the pool")]
+    Declined(#[source] Declined),
     /// The connection could not be dialled. All who waited for it share the error.
     #[error("dial failed")]
     Dial(#[source] DialError<E>),
+    /// The peer did not answer the request within this time.
+    #[error("no answer within {0:?}")]
+    ResponseTimeout(Duration),
+}
+
+/// Why a pool turns a request down without asking anybody.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum Declined {
+    /// Too many wait for a tunnel with this key already.
+    #[error("too many waiting")]
+    Busy,
     /// The pool is draining.
     #[error("pool draining")]
     Draining,
@@ -49,9 +61,16 @@ pub enum PoolError<E> {
     /// The pool has as many connections as it may have, none of them idle and none of this key.
     #[error("too many connections")]
     Exhausted,
-    /// The peer did not answer the request within this time.
-    #[error("no answer within {0:?}")]
-    ResponseTimeout(Duration),
+}
+
+impl Declined {
+    /// Whether the pool may do better when it is asked again: not one that drains.
+    pub fn is_retryable(self) -> bool {
+        match self {
+            Self::Busy | Self::Evicted | Self::Exhausted => true,
+            Self::Draining => false,
+        }
+    }
 }
 
 /// Why there is no connection. Clones share the cause.
@@ -76,7 +95,7 @@ impl<E: StdError + 'static> PoolError<E> {
     /// Whose doing it is.
     pub fn side(&self) -> Side {
         match self {
-            Self::Busy | Self::Draining | Self::Evicted | Self::Exhausted => Side::Local,
+            Self::Declined(_) => Side::Local,
             Self::Connect(error) => error.side(),
             Self::Backoff { cause, .. } | Self::Dial(cause) => cause.side(),
             Self::ConnectTimeout(_) | Self::ResponseTimeout(_) => Side::Peer,
@@ -89,8 +108,9 @@ impl<E: StdError + 'static> PoolError<E> {
         match self {
             Self::Connect(error) => error.is_retryable(),
             Self::Backoff { cause, .. } | Self::Dial(cause) => cause.is_retryable(),
-            Self::Busy | Self::ConnectTimeout(_) | Self::Evicted | Self::Exhausted => true,
-            Self::Draining | Self::ResponseTimeout(_) => false,
+            Self::ConnectTimeout(_) => true,
+            Self::Declined(declined) => declined.is_retryable(),
+            Self::ResponseTimeout(_) => false,
         }
     }
 
@@ -110,22 +130,25 @@ impl<E> PoolError<E> {
             Refusal::Backoff(Failure { cause, at, retry_at }) => {
                 Self::Backoff { cause, at, retry_in: retry_at.saturating_duration_since(now) }
             }
-            Refusal::Busy => Self::Busy,
+            Refusal::Busy => Self::Declined(Declined::Busy),
             Refusal::Dial(cause) => Self::Dial(cause),
-            Refusal::Draining => Self::Draining,
-            Refusal::Evicted => Self::Evicted,
-            Refusal::Exhausted => Self::Exhausted,
+            Refusal::Draining => Self::Declined(Declined::Draining),
+            Refusal::Evicted => Self::Declined(Declined::Evicted),
+            Refusal::Exhausted => Self::Declined(Declined::Exhausted),
         }
     }
 }
 
 impl<E: StdError + 'static> DialError<E> {
     /// Whose doing it is. A service that dials is taken to fail because of the peer, unless its error comes from a
-    /// [`ConnectError`] that says otherwise.
+    /// [`ConnectError`] that says otherwise, or from a pool that [declined](Declined).
     pub fn side(&self) -> Side {
         match self {
             Self::Aborted => Side::Local,
-            Self::Connector(error) => refusal(&**error).map_or(Side::Peer, ConnectError::side),
+            Self::Connector(error) => match cause::<Declined>(&**error) {
+                Some(_) => Side::Local,
+                None => cause(&**error).map_or(Side::Peer, ConnectError::side),
+            },
             Self::Handshake(error) => error.side(),
             Self::Timeout(_) => Side::Peer,
         }
@@ -136,7 +159,10 @@ impl<E: StdError + 'static> DialError<E> {
     pub fn is_retryable(&self) -> bool {
         match self {
             Self::Aborted | Self::Timeout(_) => true,
-            Self::Connector(error) => refusal(&**error).is_none_or(ConnectError::is_retryable),
+            Self::Connector(error) => match cause::<Declined>(&**error) {
+                Some(declined) => declined.is_retryable(),
+                None => cause(&**error).is_none_or(ConnectError::is_retryable),
+            },
             Self::Handshake(error) => error.is_retryable(),
         }
     }
@@ -144,20 +170,20 @@ impl<E: StdError + 'static> DialError<E> {
     /// The status with which a gateway on the way to the peer refused.
     pub fn status(&self) -> Option<StatusCode> {
         match self {
-            Self::Connector(error) => refusal(&**error).and_then(ConnectError::status),
+            Self::Connector(error) => cause(&**error).and_then(ConnectError::status),
             Self::Aborted | Self::Handshake(_) | Self::Timeout(_) => None,
         }
     }
 }
 
-/// What kept a tunnel from being opened on which the connection was to run, if that is the cause.
-fn refusal<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a ConnectError> {
-    let mut cause = Some(error);
-    while let Some(error) = cause {
-        if let Some(refusal) = error.downcast_ref() {
-            return Some(refusal);
+/// The error of a type among an error and its causes: why there is no tunnel on which the connection was to run.
+fn cause<'a, T: StdError + 'static>(error: &'a (dyn StdError + 'static)) -> Option<&'a T> {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if let Some(found) = error.downcast_ref() {
+            return Some(found);
         }
-        cause = error.source();
+        next = error.source();
     }
     None
 }
@@ -191,7 +217,7 @@ mod tests {
         let backoff = PoolError::Backoff { cause: refused_connection(), at: Instant::now(), retry_in: limit };
         let table = [
             (backoff, Side::Peer, true),
-            (PoolError::Busy, Side::Local, true),
+            (PoolError::Declined(Declined::Busy), Side::Local, true),
             (PoolError::Connect(ConnectError::InvalidRequest), Side::Local, false),
             (PoolError::Connect(ConnectError::Reset(ResetReason::Refused)), Side::Peer, true),
             (PoolError::ConnectTimeout(limit), Side::Peer, true),
@@ -199,9 +225,9 @@ mod tests {
             (PoolError::Dial(DialError::Timeout(limit)), Side::Peer, true),
             (PoolError::Dial(refused_connection()), Side::Peer, true),
             (PoolError::Dial(DialError::Handshake(Arc::new(garbage))), Side::Peer, false),
-            (PoolError::Draining, Side::Local, false),
-            (PoolError::Evicted, Side::Local, true),
-            (PoolError::Exhausted, Side::Local, true),
+            (PoolError::Declined(Declined::Draining), Side::Local, false),
+            (PoolError::Declined(Declined::Evicted), Side::Local, true),
+            (PoolError::Declined(Declined::Exhausted), Side::Local, true),
             (PoolError::ResponseTimeout(limit), Side::Peer, false),
         ];
         for (error, side, is_retryable) in table {

@@ -58,6 +58,7 @@
 
 mod book;
 mod builder;
+mod connect;
 mod connection;
 mod drain;
 mod error;
@@ -66,10 +67,9 @@ mod reservation;
 mod shared;
 mod suspicion;
 
-use std::{fmt, future::Future, hash::Hash, sync::Arc};
+use std::{fmt, future::Future, sync::Arc};
 
 use tokio::{
-    io::{AsyncRead, AsyncWrite},
     sync::oneshot,
     time::{Instant, timeout},
 };
@@ -82,7 +82,8 @@ use self::{
 pub use self::{
     book::{PoolStatus, Sharing},
     builder::{Builder, Task},
-    error::{DialError, PoolError},
+    connect::{Connect, Key},
+    error::{Declined, DialError, PoolError},
     reservation::Reservation,
 };
 use crate::{client::ConnectError, proto::ConnectRequest, tunnel::Tunnel};
@@ -96,11 +97,8 @@ pub struct Pool<K, C: Service<K>> {
 
 impl<K, C> Pool<K, C>
 where
-    K: Clone + Eq + Hash + Send + Sync + 'static,
-    C: Service<K> + Clone + Send + 'static,
-    C::Response: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    C::Error: Send + Sync + 'static,
-    C::Future: Send,
+    K: Key,
+    C: Connect<K>,
 {
     /// Builds a pool with the defaults of [`Builder`].
     pub fn new(connector: C) -> Self {
@@ -153,7 +151,7 @@ where
     }
 
     /// Lets go of the connections for `key`, whose peer is known to be gone: nothing new is sent on them, and each
-    /// closes when its last tunnel ends. Who waits for one fails with [`PoolError::Evicted`], and failures are forgotten.
+    /// closes when its last tunnel ends. Who waits for one fails with [`Declined::Evicted`], and failures are forgotten.
     pub fn evict(&self, key: &K) {
         let outcome = self.shared.book().evict(key, now());
         self.shared.carry_out(outcome);
@@ -174,7 +172,7 @@ where
     }
 
     /// Opens no more tunnels, for good, and lets go of all connections: each closes, with GOAWAY, when its last tunnel
-    /// ends, and is dropped at `deadline`. Who waits fails with [`PoolError::Draining`].
+    /// ends, and is dropped at `deadline`. Who waits fails with [`Declined::Draining`].
     ///
     /// All this happens whether the future is polled or not. It resolves once no connection is left. A second drain can
     /// bring the deadline forward.
@@ -182,9 +180,9 @@ where
     /// # Cancel safety
     ///
     /// Cancel safe.
-    pub fn drain(&self, deadline: Instant) -> impl Future<Output = ()> + Send + use<K, C> {
+    pub fn drain<D: Into<Instant>>(&self, deadline: D) -> impl Future<Output = ()> + Send + use<K, C, D> {
         let outcome = self.shared.book().drain(now());
-        self.shared.drain.begin(deadline);
+        self.shared.drain.begin(deadline.into());
         self.shared.carry_out(outcome);
         let drain = Arc::clone(&self.shared.drain);
         async move { drain.finished().await }
@@ -192,7 +190,9 @@ where
 
     /// How much there is of everything. Cost: nothing worth mentioning.
     pub fn status(&self) -> PoolStatus {
-        self.shared.book().status()
+        let mut book = self.shared.book();
+        book.forget_failures(now());
+        book.status()
     }
 
     async fn open(&self, key: K, request: ConnectRequest) -> Result<Tunnel, PoolError<C::Error>> {
@@ -205,7 +205,9 @@ where
                 Err(error) => {
                     return Err(match (error, unprocessed) {
                         // There is no other place to try.
-                        (PoolError::Exhausted, Some((_, first))) => PoolError::Connect(first),
+                        (PoolError::Declined(Declined::Exhausted), Some((_, first))) => {
+                            PoolError::Connect(first)
+                        }
                         (error, _) => error,
                     });
                 }
@@ -287,11 +289,8 @@ impl<K, C: Service<K>> fmt::Debug for Pool<K, C> {
 /// Someone in the queue, who leaves it when dropped.
 struct Waiting<'a, K, C>
 where
-    K: Clone + Eq + Hash + Send + Sync + 'static,
-    C: Service<K> + Clone + Send + 'static,
-    C::Response: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    C::Error: Send + Sync + 'static,
-    C::Future: Send,
+    K: Key,
+    C: Connect<K>,
 {
     pool: &'a Pool<K, C>,
     key: &'a K,
@@ -300,11 +299,8 @@ where
 
 impl<K, C> Drop for Waiting<'_, K, C>
 where
-    K: Clone + Eq + Hash + Send + Sync + 'static,
-    C: Service<K> + Clone + Send + 'static,
-    C::Response: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    C::Error: Send + Sync + 'static,
-    C::Future: Send,
+    K: Key,
+    C: Connect<K>,
 {
     fn drop(&mut self) {
         let shared = &self.pool.shared;

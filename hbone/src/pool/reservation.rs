@@ -1,17 +1,13 @@
 use std::{
     fmt,
-    hash::Hash,
     sync::{Arc, atomic::Ordering},
 };
 
-use tokio::{
-    io::{AsyncRead, AsyncWrite},
-    time::timeout,
-};
+use tokio::time::timeout;
 use tower_service::Service;
 
 use super::{
-    PoolError,
+    Connect, Key, PoolError,
     book::ConnectionId,
     shared::{Place, Pooled},
 };
@@ -40,11 +36,8 @@ impl<K, C: Service<K>> Reservation<K, C> {
 
 impl<K, C> Reservation<K, C>
 where
-    K: Clone + Eq + Hash + Send + Sync + 'static,
-    C: Service<K> + Clone + Send + 'static,
-    C::Response: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    C::Error: Send + Sync + 'static,
-    C::Future: Send,
+    K: Key,
+    C: Connect<K>,
 {
     /// Opens the tunnel, on this connection only: unlike [`Pool::connect`](super::Pool::connect) it does not repeat a
     /// request that the peer has not processed.
@@ -81,11 +74,8 @@ pub(super) struct Started<K, C: Service<K>> {
 
 impl<K, C> Started<K, C>
 where
-    K: Clone + Eq + Hash + Send + Sync + 'static,
-    C: Service<K> + Clone + Send + 'static,
-    C::Response: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    C::Error: Send + Sync + 'static,
-    C::Future: Send,
+    K: Key,
+    C: Connect<K>,
 {
     /// Waits for the peer's answer.
     pub(super) async fn answer(self) -> Result<Tunnel, PoolError<C::Error>> {
@@ -110,11 +100,8 @@ where
 
 impl<K, C> Pooled<K, C>
 where
-    K: Clone + Eq + Hash + Send + Sync + 'static,
-    C: Service<K> + Clone + Send + 'static,
-    C::Response: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    C::Error: Send + Sync + 'static,
-    C::Future: Send,
+    K: Key,
+    C: Connect<K>,
 {
     /// The peer has answered a request, with whatever.
     fn note_answer(&self) {

@@ -4,15 +4,11 @@ use std::{
     time::Duration,
 };
 
-use tokio::{
-    io::{AsyncRead, AsyncWrite},
-    sync::oneshot,
-    time::Instant,
-};
+use tokio::{sync::oneshot, time::Instant};
 use tower_service::Service;
 
 use super::{
-    DialError, PoolError,
+    Connect, DialError, Key, PoolError,
     book::{Book, ConnectionId, Load, MeasureLoad, Outcome},
     builder::Config,
     connection,
@@ -76,11 +72,8 @@ where
 
 impl<K, C> Shared<K, C>
 where
-    K: Clone + Eq + Hash + Send + Sync + 'static,
-    C: Service<K> + Clone + Send + 'static,
-    C::Response: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    C::Error: Send + Sync + 'static,
-    C::Future: Send,
+    K: Key,
+    C: Connect<K>,
 {
     /// Does what the book decided.
     pub(super) fn carry_out(self: &Arc<Self>, outcome: PoolOutcome<K, C>) {
@@ -106,11 +99,7 @@ where
 
     /// A dial came to nothing.
     pub(super) fn dial_failed(self: &Arc<Self>, key: &K, id: ConnectionId, failure: Failure<K, C>) {
-        let (outcome, forget_at) = self.book().handle_dial_failed(key, id, failure, now());
-        if let Some(forget_at) = forget_at {
-            let forget = connection::forget_failure(Arc::downgrade(self), key.clone(), forget_at);
-            (self.config.spawn)(Box::pin(forget));
-        }
+        let outcome = self.book().handle_dial_failed(key, id, failure, now());
         self.carry_out(outcome);
     }
 
@@ -168,11 +157,8 @@ impl<K, C: Service<K>> MeasureLoad for Arc<Pooled<K, C>> {
 
 impl<K, C> Release for Pooled<K, C>
 where
-    K: Clone + Eq + Hash + Send + Sync + 'static,
-    C: Service<K> + Clone + Send + 'static,
-    C::Response: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    C::Error: Send + Sync + 'static,
-    C::Future: Send,
+    K: Key,
+    C: Connect<K>,
 {
     fn release(&self) {
         let Some(shared) = self.shared.upgrade() else { return };

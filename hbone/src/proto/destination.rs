@@ -38,9 +38,13 @@ impl Destination {
     ///
     /// # Errors
     ///
-    /// If `name` is not a host name; an address is not one.
+    /// If `name` is not a host name; an address is not one. If `port` is 0.
     pub fn from_name(name: &str, port: u16) -> Result<Self, DestinationError> {
-        Ok(Self { host: Host::Name(normalize(name)?), port })
+        let host = Host::Name(normalize(name)?);
+        if port == 0 {
+            return Err(DestinationError::Port);
+        }
+        Ok(Self { host, port })
     }
 
     /// The host.
@@ -114,7 +118,8 @@ fn decimal_length(number: u16) -> usize {
 }
 
 impl From<SocketAddr> for Destination {
-    /// Drops the scope and flow label of an IPv6 address: they mean nothing to the far end.
+    /// Drops the scope and flow label of an IPv6 address: they mean nothing to the far end. Port 0 is nowhere: asking for a
+    /// tunnel there fails with [`ConnectError::InvalidRequest`](crate::ConnectError::InvalidRequest).
     fn from(address: SocketAddr) -> Self {
         Self { host: Host::Ip(address.ip()), port: address.port() }
     }
@@ -258,6 +263,7 @@ mod tests {
         assert_eq!(destination.name(), Some("cart.shop.svc.cluster.local"));
         assert_eq!(destination.socket_addr(), None);
         assert_eq!(destination, Destination::from_name("cart.shop.svc.cluster.local", 80).unwrap());
+        assert_eq!(Destination::from_name("cart.shop.svc.cluster.local", 0), Err(DestinationError::Port));
     }
 
     // hbone#35

@@ -11,7 +11,7 @@ pub enum Flood {
     ControlFrames,
     /// What the HTTP/2 implementation counts by itself: small or empty DATA frames, continued headers.
     Http2,
-    /// Requests that were taken back, or broken off, before they were answered.
+    /// Requests that were taken back before they were answered, or that are none for a tunnel.
     Requests,
 }
 

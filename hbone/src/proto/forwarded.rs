@@ -37,8 +37,8 @@ impl Forwarded {
 
     /// Reads the `forwarded` header of a request; `None` if it has none.
     ///
-    /// Where several proxies left their mark the first counts, which speaks of the original client (RFC 7239 §4).
-    /// Reading never fails: what is malformed or unknown is skipped.
+    /// Where several proxies left their mark only the first counts, which speaks of the original client (RFC 7239 §4): what
+    /// it does not say is not taken from another. Reading never fails: what is malformed or unknown is skipped.
     pub fn from_headers(headers: &HeaderMap) -> Option<Self> {
         if !headers.contains_key(header::FORWARDED) {
             return None;
@@ -52,9 +52,14 @@ impl Forwarded {
         let mut forwarded = Self::default();
         for line in lines {
             let mut rest = line;
+            let mut has_said = false;
             while !rest.is_empty() {
-                let (pair, tail) = split_pair(rest);
+                let (pair, separator, tail) = split_pair(rest);
                 rest = tail;
+                has_said |= !pair.trim_matches(OWS).is_empty();
+                if separator == Some(',') && has_said {
+                    rest = "";
+                }
                 let Some((name, value)) = pair.split_once('=') else { continue };
                 let value = unquote(value.trim_matches(OWS));
                 let name = name.trim_matches(OWS);
@@ -64,6 +69,9 @@ impl Forwarded {
                 } else if name.eq_ignore_ascii_case("host") && forwarded.host.is_none() {
                     forwarded = forwarded.with_host(value);
                 }
+            }
+            if has_said {
+                break;
             }
         }
         forwarded
@@ -109,8 +117,8 @@ impl fmt::Display for Forwarded {
     }
 }
 
-/// Splits off the first pair, up to a separator that is not in a quoted string.
-fn split_pair(text: &str) -> (&str, &str) {
+/// Splits off the first pair, up to a separator that is not in a quoted string: which one, and what is behind it.
+fn split_pair(text: &str) -> (&str, Option<char>, &str) {
     let (mut quoted, mut escaped) = (false, false);
     let end = text.find(|char| match char {
         _ if escaped => {
@@ -132,9 +140,9 @@ fn split_pair(text: &str) -> (&str, &str) {
         Some(end) => {
             let (pair, tail) = text.split_at(end);
             // The separator is one byte.
-            (pair, tail.get(1..).unwrap_or_default())
+            (pair, tail.chars().next(), tail.get(1..).unwrap_or_default())
         }
-        None => (text, ""),
+        None => (text, None, ""),
     }
 }
 
@@ -197,8 +205,12 @@ mod tests {
 
     #[test]
     fn first_of_several_proxies_counts() {
-        let lines = [r#"by=_x;for="192.0.2.1:5", for="192.0.2.2:5";host=first"#, "host=second"];
-        assert_eq!(Forwarded::from_lines(lines), Forwarded::new(source("192.0.2.1:5")).with_host("first"));
+        let lines = [r#" ,by=_x;for="192.0.2.1:5", for="192.0.2.2:5";host=second"#, "host=third"];
+        assert_eq!(Forwarded::from_lines(lines), Forwarded::new(source("192.0.2.1:5")));
+        let lines = ["", ",", "host=first", "for=\"192.0.2.2:5\""];
+        assert_eq!(Forwarded::from_lines(lines), Forwarded::default().with_host("first"));
+        let lines = [r#"for=unknown, for="192.0.2.2:5""#];
+        assert_eq!(Forwarded::from_lines(lines), Forwarded::default());
     }
 
     #[test]

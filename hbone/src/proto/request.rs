@@ -69,7 +69,12 @@ impl ConnectRequest {
     }
 
     /// Makes the request as it goes on the wire (RFC 9113 §8.5): only an authority, no scheme, no path.
+    ///
+    /// `None` if there is no such request: for port 0.
     pub(crate) fn to_http(&self) -> Option<Request<()>> {
+        if self.destination.port() == 0 {
+            return None;
+        }
         let named = [
             (header::BAGGAGE, &self.baggage),
             (header::FORWARDED, &self.forwarded),
@@ -145,6 +150,12 @@ mod tests {
             assert_eq!(request.uri().path_and_query(), None);
             assert!(request.headers().is_empty());
         }
+    }
+
+    #[test]
+    fn there_is_no_request_for_port_0() {
+        let nowhere: std::net::SocketAddr = "192.0.2.7:0".parse().unwrap();
+        assert!(ConnectRequest::new(nowhere).to_http().is_none());
     }
 
     #[test]

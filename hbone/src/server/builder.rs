@@ -74,7 +74,7 @@ impl Builder {
     /// how many more each second, before the connection is closed with ENHANCE_YOUR_CALM: 1000 and 1000 by default. Each
     /// may have cost a connection to its destination ("rapid reset").
     pub fn requests_taken_back(mut self, burst: u32, per_second: u32) -> Self {
-        self.settings.broken_off = Rate { burst, per_second };
+        self.settings.taken_back = Rate { burst, per_second };
         self
     }
 

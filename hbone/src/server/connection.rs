@@ -168,7 +168,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Connection<T> {
     #[inline]
     fn next_waiting(&mut self) -> Poll<Option<Result<Incoming, ConnectionError>>> {
         while let Some(incoming) = self.waiting.pop_front() {
-            if !incoming.is_cancelled() {
+            if !incoming.is_taken_back() {
                 return Poll::Ready(Some(Ok(incoming)));
             }
         }
@@ -275,7 +275,7 @@ fn receive(
     let shared = driver.shared();
     if !may_wait && is_taken_back(&mut respond) {
         // Those that may wait are counted when their turn comes.
-        shared.note_broken_off();
+        shared.note_taken_back();
         return None;
     }
     if !may_wait || shared.is_saturated() || !shared.admit() {

@@ -26,6 +26,13 @@ impl Handle {
         self.shared.control().order(Order::Drain { deadline: Some(deadline.into()) });
     }
 
+    /// Drains the connection for as long as its tunnels last, see [`drain`](Self::drain).
+    ///
+    /// A later drain can still set a deadline.
+    pub fn drain_without_deadline(&self) {
+        self.shared.control().order(Order::Drain { deadline: None });
+    }
+
     /// Ends the connection and all its tunnels now, with a GOAWAY if it can be written at once.
     pub fn abort(&self) {
         self.shared.control().order(Order::Abort);

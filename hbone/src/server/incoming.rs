@@ -45,7 +45,7 @@ impl Incoming {
         let Some(destination) = destination else {
             answer(&mut respond, Refusal::BadRequest);
             connection.note_refusal();
-            connection.note_broken_off();
+            connection.note_taken_back();
             return None;
         };
         let stream = Some(Stream::incoming(Arc::clone(connection), recv, respond));
@@ -115,7 +115,7 @@ impl Incoming {
         let mut head = Response::new(());
         *head.headers_mut() = response.into_headers();
         if let Err(error) = send.respond(head) {
-            note_broken_off(&error, &send);
+            note_taken_back(&error, &send);
             return Err(error);
         }
         Ok(Tunnel::new(recv, send, ConnectResponse::new()))
@@ -128,12 +128,12 @@ impl Incoming {
     /// # Cancel safety
     ///
     /// Cancel safe.
-    pub async fn cancelled(&mut self) -> TunnelError {
-        poll_fn(|cx| self.poll_cancelled(cx)).await
+    pub async fn taken_back(&mut self) -> TunnelError {
+        poll_fn(|cx| self.poll_taken_back(cx)).await
     }
 
-    /// Polls for that, see [`cancelled`](Self::cancelled).
-    pub fn poll_cancelled(&mut self, cx: &mut Context<'_>) -> Poll<TunnelError> {
+    /// Polls for that, see [`taken_back`](Self::taken_back).
+    pub fn poll_taken_back(&mut self, cx: &mut Context<'_>) -> Poll<TunnelError> {
         match &self.stream {
             Some((_, send)) => send.poll_reset(cx),
             None => Poll::Ready(TunnelError::Closed),
@@ -141,7 +141,7 @@ impl Incoming {
     }
 
     /// Whether it was taken back, as far as the connection's driver has seen.
-    pub(super) fn is_cancelled(&self) -> bool {
+    pub(super) fn is_taken_back(&self) -> bool {
         self.stream.as_ref().is_none_or(|(recv, _)| recv.was_reset())
     }
 
@@ -153,7 +153,7 @@ impl Incoming {
     fn refuse_with(&mut self, refusal: Refusal) {
         if let Some((_recv, send)) = self.stream.take() {
             if let Poll::Ready(error) = send.poll_reset(&mut Context::from_waker(Waker::noop())) {
-                note_broken_off(&error, &send);
+                note_taken_back(&error, &send);
             }
             send.with_respond(|respond| answer(respond, refusal));
         }
@@ -167,9 +167,9 @@ impl Drop for Incoming {
 }
 
 /// Counts a request that the client took back, or that it broke the protocol on.
-fn note_broken_off(error: &TunnelError, send: &Sender) {
+fn note_taken_back(error: &TunnelError, send: &Sender) {
     if error.is_reset() {
-        send.connection().note_broken_off();
+        send.connection().note_taken_back();
     }
 }
 

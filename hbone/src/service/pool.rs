@@ -1,28 +1,23 @@
 use std::{
     fmt,
     future::Future,
-    hash::Hash,
     pin::Pin,
     task::{Context, Poll},
 };
 
-use tokio::io::{AsyncRead, AsyncWrite};
 use tower_service::Service;
 
 use crate::{
     nested::{Nested, NestedDialError, NestedError},
-    pool::{Pool, PoolError},
+    pool::{Connect, Key, Pool, PoolError},
     proto::ConnectRequest,
     tunnel::Tunnel,
 };
 
 impl<K, C> Service<(K, ConnectRequest)> for Pool<K, C>
 where
-    K: Clone + Eq + Hash + Send + Sync + 'static,
-    C: Service<K> + Clone + Send + 'static,
-    C::Response: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    C::Error: Send + Sync + 'static,
-    C::Future: Send,
+    K: Key,
+    C: Connect<K>,
 {
     type Response = Tunnel;
     type Error = PoolError<C::Error>;
@@ -41,16 +36,10 @@ where
 
 impl<K, I, C, S> Service<(K, I, ConnectRequest)> for Nested<K, I, C, S>
 where
-    K: Clone + Eq + Hash + Send + Sync + 'static,
-    I: Clone + Eq + Hash + Send + Sync + 'static,
-    C: Service<K> + Clone + Send + 'static,
-    C::Response: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    C::Error: Send + Sync + 'static,
-    C::Future: Send,
-    S: Service<(I, Tunnel)> + Clone + Send + Sync + 'static,
-    S::Response: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    S::Error: Send + Sync + 'static,
-    S::Future: Send,
+    K: Key,
+    I: Key,
+    C: Connect<K>,
+    S: Connect<(I, Tunnel)> + Sync,
 {
     type Response = Tunnel;
     type Error = NestedError<C::Error, S::Error>;

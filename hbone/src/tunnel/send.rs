@@ -152,6 +152,9 @@ impl SendHalf {
     /// Waits until the peer resets the tunnel or the connection is lost, which one who has nothing to send and nothing
     /// to receive would not notice.
     ///
+    /// Once both directions have ended in order it does not resolve, whatever becomes of the connection: nothing is left to
+    /// be stopped.
+    ///
     /// # Cancel safety
     ///
     /// Cancel safe.

@@ -1,15 +1,11 @@
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{net::SocketAddr, sync::Arc};
 
 use ::hbone::{
     ConnectResponse, Refusal,
     server::{self, Incoming},
 };
 use mesh_identity::{ExpectedPeer, SpiffeId};
-use tokio::{
-    net::TcpStream,
-    sync::OwnedSemaphorePermit,
-    time::{Instant, timeout},
-};
+use tokio::{net::TcpStream, sync::OwnedSemaphorePermit, time::timeout};
 
 use super::application::dial_application;
 use crate::{
@@ -24,9 +20,6 @@ use crate::{
     telemetry::{ConnectionMeta, ConnectionRecord, Direction, Event, HboneFailure, Transport},
     tls::{Accepted, ServerEntry, ServerStream},
 };
-
-/// Longer than any tunnel lives.
-const FOR_EVER: Duration = Duration::from_secs(10 * 365 * 24 * 60 * 60);
 
 /// Serves a connection to the HBONE port and all tunnels in it.
 ///
@@ -129,7 +122,7 @@ async fn serve_tunnels(
             // The peer makes another connection for what comes; what is open goes on here for as long as it likes.
             () = &mut outdated, if !retired => {
                 retired = true;
-                handle.drain(Instant::now() + FOR_EVER);
+                handle.drain_without_deadline();
             }
         }
     }
@@ -219,7 +212,7 @@ async fn relay(
     let (source, destination, workload) = (facts.source, facts.destination, Arc::clone(&facts.workload));
     let admitted = tokio::select! {
         admitted = context.admit(facts) => admitted,
-        _ = incoming.cancelled() => return Err(ConnectionError::GaveUp),
+        _ = incoming.taken_back() => return Err(ConnectionError::GaveUp),
     };
     let mut admitted = match admitted {
         Ok(admitted) => admitted,
@@ -233,7 +226,7 @@ async fn relay(
             Ok(application) => return tunnel(context, incoming, application, admitted, &workload, record).await,
             Err(error) => (Refusal::Unavailable, ConnectionError::Dial(error)),
         },
-        _ = incoming.cancelled() => return Err(ConnectionError::GaveUp),
+        _ = incoming.taken_back() => return Err(ConnectionError::GaveUp),
         () = admitted.denied() => (Refusal::Denied, ConnectionError::DeniedLate),
         () = context.cut() => (Refusal::Unavailable, ConnectionError::Drained),
     };

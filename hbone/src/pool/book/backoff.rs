@@ -14,6 +14,8 @@ pub(super) struct Backoff<K, F> {
     first: Duration,
     longest: Duration,
     failures: HashMap<K, Row<F>>,
+    /// When the first of them can be forgotten, or earlier.
+    next_expiry: Option<Instant>,
     random: Random,
 }
 
@@ -39,7 +41,13 @@ where
     F: Clone,
 {
     pub(super) fn new((first, longest): (Duration, Duration), seed: u64) -> Self {
-        Self { first, longest: longest.max(first), failures: HashMap::new(), random: Random(seed) }
+        Self {
+            first,
+            longest: longest.max(first),
+            failures: HashMap::new(),
+            next_expiry: None,
+            random: Random(seed),
+        }
     }
 
     /// The failure that keeps `key` from being dialled now.
@@ -47,8 +55,9 @@ where
         self.failures.get(key).map(|row| &row.last).filter(|failure| now < failure.retry_at)
     }
 
-    /// A dial failed. Yields when the failure can be [forgotten](Self::expire).
-    pub(super) fn record(&mut self, key: &K, cause: F, now: Instant) -> Instant {
+    /// A dial failed.
+    pub(super) fn record(&mut self, key: &K, cause: F, now: Instant) {
+        self.expire(now);
         if self.failures.len() >= MAX_FAILURES && !self.failures.contains_key(key) {
             self.make_room(now);
         }
@@ -57,8 +66,8 @@ where
         let pause = self.random.between_half_and_all(doubled.min(self.longest));
         let last = Failure { cause, at: now, retry_at: now + pause };
         let forget_at = last.retry_at + self.longest;
+        self.next_expiry = Some(self.next_expiry.map_or(forget_at, |next| next.min(forget_at)));
         self.failures.insert(key.clone(), Row { last, count });
-        forget_at
     }
 
     /// A dial succeeded, or the key is not what it was.
@@ -68,11 +77,15 @@ where
         }
     }
 
-    /// Forgets a key's failures if they are old enough.
-    pub(super) fn expire(&mut self, key: &K, now: Instant) {
-        if self.failures.get(key).is_some_and(|row| row.last.retry_at + self.longest <= now) {
-            self.forget(key);
+    /// Forgets the failures that are old enough: a look at each, but only once there is one.
+    pub(super) fn expire(&mut self, now: Instant) {
+        if self.next_expiry.is_none_or(|next| now < next) {
+            return;
         }
+        let longest = self.longest;
+        self.failures.retain(|_, row| now < row.last.retry_at + longest);
+        super::shrink(&mut self.failures);
+        self.next_expiry = self.failures.values().map(|row| row.last.retry_at + longest).min();
     }
 
     /// Forgets the failures of all keys that `keep` does not want.
@@ -169,14 +182,18 @@ mod tests {
     fn failure_holds_until_its_pause_is_over_and_counts_until_forgotten() {
         let mut backoff = backoff();
         let now = Instant::now();
-        let forget_at = backoff.record(&1, 42, now);
+        backoff.record(&1, 42, now);
         let failure = backoff.failure(&1, now).unwrap().clone();
         assert_eq!((failure.cause, failure.at), (42, now));
         assert!(backoff.failure(&1, failure.retry_at).is_none());
         assert!(backoff.failure(&2, now).is_none());
-        backoff.expire(&1, forget_at - Duration::from_millis(1));
+        backoff.record(&2, 43, now + FIRST);
+        let forget_at = failure.retry_at + LONGEST;
+        backoff.expire(forget_at - Duration::from_millis(1));
+        assert_eq!(backoff.len(), 2);
+        backoff.expire(forget_at);
         assert_eq!(backoff.len(), 1);
-        backoff.expire(&1, forget_at);
+        backoff.expire(forget_at + 2 * FIRST);
         assert_eq!(backoff.len(), 0);
     }
 

@@ -42,7 +42,7 @@ pub(super) use self::{
 /// wait than connections under way are expected to take, and, without anybody waiting, when a tunnel had to be given a
 /// busy connection.
 ///
-/// Whoever waits is served in the end, or refused as soon as nothing can serve him: he never waits beside a connection
+/// Whoever waits is served in the end, or refused as soon as nothing can serve them: nobody waits beside a connection
 /// that would do, nor for a dial that is not made.
 #[derive(Debug)]
 pub(super) struct Book<K, C, W, F> {
@@ -146,6 +146,7 @@ where
         waiter: W,
         now: Instant,
     ) -> (Ticket, Outcome<K, C, W, F>) {
+        self.forget_failures(now);
         let ticket = Ticket(next(&mut self.next_id));
         let refusal = if self.draining {
             Some(Refusal::Draining)
@@ -165,7 +166,7 @@ where
         (ticket, self.settle(key, now))
     }
 
-    /// Someone no longer waits. Yields him, unless he does not wait any more anyway.
+    /// Someone no longer waits. Yields the waiter, unless nobody waits with that ticket any more anyway.
     pub(super) fn cancel(
         &mut self,
         key: &K,
@@ -207,19 +208,18 @@ where
         (true, self.settle(key, now))
     }
 
-    /// A dial failed: refuses those whom nothing else will serve. Also says when to
-    /// [forget the failure](Self::forget_failure).
+    /// A dial failed: refuses those whom nothing else will serve.
     pub(super) fn handle_dial_failed(
         &mut self,
         key: &K,
         id: ConnectionId,
         cause: F,
         now: Instant,
-    ) -> (Outcome<K, C, W, F>, Option<Instant>) {
+    ) -> Outcome<K, C, W, F> {
         if !self.remove_dial(key, id) {
-            return (self.settle(key, now), None);
+            return self.settle(key, now);
         }
-        let forget_at = self.backoff.record(key, cause, now);
+        self.backoff.record(key, cause, now);
         let mut outcome = Outcome::default();
         self.serve(key, now, &mut outcome);
         for (_, refusal) in &mut outcome.refusals {
@@ -228,12 +228,12 @@ where
             }
         }
         self.serve_starved(now, &mut outcome);
-        (outcome, Some(forget_at))
+        outcome
     }
 
-    /// A failure may be old enough to be forgotten.
-    pub(super) fn forget_failure(&mut self, key: &K, now: Instant) {
-        self.backoff.expire(key, now);
+    /// Forgets failures that are old enough, as whoever has to wait does. Cost: none until there is one.
+    pub(super) fn forget_failures(&mut self, now: Instant) {
+        self.backoff.expire(now);
     }
 
     /// The peer said how many tunnels it takes.

@@ -278,12 +278,11 @@ fn run(limits: Limits, events: Vec<Event>) {
             Event::DialFailed(at) => {
                 let Some((key, id, wanted)) = nth(&model.dials, at) else { continue };
                 model.dials.retain(|(_, dial, _)| *dial != id);
-                let (outcome, forget_at) = book.handle_dial_failed(&key, id, "cause", now);
-                assert_eq!(forget_at.is_some(), wanted);
+                let outcome = book.handle_dial_failed(&key, id, "cause", now);
                 if wanted {
                     let retry_at = book.backoff.failure(&key, now).unwrap().retry_at;
                     assert!(retry_at <= now + BACKOFF.1);
-                    model.pauses.insert(key, (retry_at, forget_at.unwrap()));
+                    model.pauses.insert(key, (retry_at, retry_at + BACKOFF.1));
                 }
                 model.carry_out(None, outcome);
             }
@@ -361,9 +360,7 @@ fn run(limits: Limits, events: Vec<Event>) {
             Event::Pass(milliseconds) => {
                 model.now += Duration::from_millis(milliseconds);
                 let now = model.now;
-                for key in KEYS {
-                    book.forget_failure(&key, now);
-                }
+                book.forget_failures(now);
                 model.pauses.retain(|_, (_, forget_at)| now < *forget_at);
                 assert_eq!(book.status().failing, model.pauses.len());
             }

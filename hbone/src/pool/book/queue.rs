@@ -46,7 +46,7 @@ impl<W> Queue<W> {
         Some(waiter.waiter)
     }
 
-    /// Takes someone out, if he still is there.
+    /// Takes someone out who still is there.
     pub(super) fn cancel(&mut self, ticket: Ticket) -> Option<W> {
         let index = self.waiters.binary_search_by_key(&ticket, |waiter| waiter.ticket).ok()?;
         self.remove(index)

@@ -86,6 +86,8 @@ mod clock;
 mod config;
 #[cfg(feature = "rustls")]
 mod crl;
+#[cfg(any(feature = "manager", feature = "workload-api"))]
+mod describe;
 #[cfg(feature = "dev-ca")]
 mod dev_ca;
 mod expected_peer;

@@ -30,6 +30,16 @@ impl IdentityStatus {
         let state = if svid.is_some() { IdentityState::Available } else { IdentityState::Initializing };
         Self { id, state, svid, next_attempt: None, last_success: None, last_error: None, failures: 0 }
     }
+
+    /// The same at a moment, at which the certificate may be over.
+    pub(crate) fn at(id: SpiffeId, svid: Option<Arc<X509Svid>>, now: SystemTime) -> Self {
+        let is_over = svid.as_ref().is_some_and(|svid| svid.not_after() < now);
+        let mut status = Self::new(id, svid);
+        if is_over {
+            status.state = IdentityState::Unavailable("certificate has expired".into());
+        }
+        status
+    }
 }
 
 /// What an identity can be used for; displayed as Istio's configuration dump words it.

@@ -6,11 +6,15 @@ use std::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
+    time::SystemTime,
 };
 
 use arc_swap::ArcSwap;
 
-use crate::{IdentityError, IdentitySource, SpiffeId, SvidFuture, TrustBundles, X509Svid, id_map::IdMap};
+use crate::{
+    IdentityError, IdentitySource, IdentityStatus, SpiffeId, SvidFuture, TrustBundles, X509Svid,
+    id_map::IdMap,
+};
 
 /// Identities and bundles in memory, replaced atomically by whoever obtains them.
 ///
@@ -110,6 +114,15 @@ impl IdentitySource for IdentityStore {
         Arc::clone(&self.0.contents.load().bundles)
     }
 
+    fn statuses(&self) -> Option<Vec<IdentityStatus>> {
+        let (contents, now) = (self.0.contents.load(), SystemTime::now());
+        let all = contents.svids.values();
+        let mut all: Vec<_> =
+            all.map(|svid| IdentityStatus::at(svid.id().clone(), Some(Arc::clone(svid)), now)).collect();
+        all.sort_unstable_by(|a, b| a.id.cmp(&b.id));
+        Some(all)
+    }
+
     fn generation(&self) -> u64 {
         self.0.generation.load(Ordering::Acquire)
     }
@@ -118,7 +131,7 @@ impl IdentitySource for IdentityStore {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::Authority;
+    use crate::{IdentityState, testing::Authority};
 
     #[test]
     fn every_change_has_its_generation() {
@@ -157,6 +170,25 @@ mod tests {
         store.insert(authority.svid("spiffe://example.org/b"));
         assert!(Arc::ptr_eq(&svid, &store.try_svid(&id).unwrap()));
         assert!(Arc::ptr_eq(&bundles, &store.bundles()));
+    }
+
+    // identity#83
+    #[test]
+    fn its_statuses_say_what_is_over() {
+        let authority = Authority::new("example.org");
+        let store = authority.store(["spiffe://example.org/b"]);
+        let past = SystemTime::now() - std::time::Duration::from_secs(60);
+        let over =
+            authority.leaf("spiffe://example.org/a").valid(past - std::time::Duration::from_secs(60), past);
+        store.insert(over.issue().svid().unwrap());
+        let statuses = store.statuses().unwrap();
+        let [over, good] = statuses.as_slice() else { panic!("{statuses:?}") };
+        assert_eq!(
+            (over.id.as_str(), good.id.as_str()),
+            ("spiffe://example.org/a", "spiffe://example.org/b")
+        );
+        assert!(matches!(over.state, IdentityState::Unavailable(_)) && over.svid.is_some());
+        assert_eq!(good.state, IdentityState::Available);
     }
 
     #[test]

@@ -14,8 +14,8 @@ use std::{
 use futures_util::{Stream, StreamExt, stream};
 use grpc_server::{Folder, Server};
 use mesh_identity::{
-    AgentEndpoint, AgentError, DelegatedIdentity, ExpectedPeer, IdentityError, IdentitySource, PeerVerifier,
-    Revocation, RevocationPolicy, Role, SpiffeId, WorkloadApi, WorkloadSelectors,
+    AgentEndpoint, AgentError, DelegatedIdentity, ExpectedPeer, IdentityError, IdentitySource, IdentityState,
+    PeerVerifier, Revocation, RevocationPolicy, Role, SpiffeId, WorkloadApi, WorkloadSelectors,
     proto::{
         spiffe::{
             X509BundlesRequest, X509BundlesResponse, X509svid, X509svidRequest, X509svidResponse,
@@ -190,12 +190,38 @@ async fn identities_are_pushed_and_replaced_together() {
     );
 
     // Nothing of it can be used: everything stays.
+    let second = source.try_svid(&id(CART)).unwrap();
     let mut broken = svid(&authority, CART, "");
     broken.x509_svid.truncate(10);
-    let _ = agent.states.send_replace(Ok(answer(vec![broken], HashMap::new())));
+    let _ = agent.states.send_replace(Ok(answer(vec![broken.clone()], HashMap::new())));
     until(&source, || source.last_error().is_some()).await;
-    assert!(matches!(source.last_error(), Some(AgentError::NoIdentity)));
-    assert!(source.try_svid(&id(CART)).is_some());
+    assert!(matches!(source.last_error(), Some(AgentError::Unusable { .. })));
+    assert!(Arc::ptr_eq(&second, &source.try_svid(&id(CART)).unwrap()));
+    assert_eq!(source.default_id().await.unwrap(), id(CART));
+    let [status] = source.statuses().unwrap().try_into().unwrap();
+    assert!(status.state == IdentityState::Available && status.last_error.is_some());
+    driving.abort();
+}
+
+// SPIFFE Workload API §5.3
+#[tokio::test]
+async fn the_second_identity_is_not_the_default_of_a_first_that_cannot_be_used() {
+    let authority = Authority::new("example.org");
+    let mut broken = svid(&authority, CART, "internal");
+    broken.x509_svid.truncate(10);
+    let agent = Agent::new(vec![broken, svid(&authority, STOCK, "external")]);
+    let folder = Folder::new();
+    let _server = agent.serve(&folder);
+    let (source, driver) = WorkloadApi::new(endpoint(&folder), provider());
+    let driving = tokio::spawn(driver.run());
+    assert!(matches!(source.default_id().await, Err(AgentError::Unusable { .. })));
+    assert!(matches!(source.id_with_hint("internal").await, Err(AgentError::Unusable { .. })));
+    assert!(matches!(source.svid(&id(CART)).await, Err(IdentityError::Unavailable { .. })));
+    assert_eq!(source.id_with_hint("external").await.unwrap(), id(STOCK));
+    assert_eq!(source.svid(&id(STOCK)).await.unwrap().id(), &id(STOCK));
+    let statuses = source.statuses().unwrap();
+    let states: Vec<_> = statuses.iter().map(|status| status.state == IdentityState::Available).collect();
+    assert_eq!(states, [false, true]);
     driving.abort();
 }
 
@@ -521,5 +547,49 @@ async fn workloads_outlive_their_agent() {
     assert!(Arc::ptr_eq(&first, &source.svid(&id(CART)).await.unwrap()));
     let _server = agent.serve(&folder);
     until(&source, || !Arc::ptr_eq(&first, &source.try_svid(&id(CART)).unwrap())).await;
+    driving.abort();
+}
+
+#[tokio::test]
+async fn what_no_peer_would_take_leaves_what_a_workload_had() {
+    let (own, stranger) = (Authority::new("example.org"), Authority::new("example.org"));
+    let agent = SpireAgent::new(&[("example.org", &own)]);
+    let cart = agent.register(&["ns:shop", "sa:cart"], delegated(&stranger, &[CART], &[]));
+    let folder = Folder::new();
+    let _server = agent.serve(&folder);
+    let (source, driver) = DelegatedIdentity::new(endpoint(&folder), provider());
+    let driving = tokio::spawn(driver.run());
+    let subscription = source.subscribe(WorkloadSelectors::kubernetes("shop", "cart"));
+    let state = || source.statuses().unwrap().pop().map(|status| status.state);
+    until(&source, || matches!(state(), Some(IdentityState::Unavailable(_)))).await;
+    assert!(matches!(subscription.ids().await, Err(AgentError::Unusable { .. })));
+    assert!(matches!(source.svid(&id(CART)).await, Err(IdentityError::Unavailable { .. })));
+
+    let _ = cart.send_replace(Ok(delegated(&own, &[CART], &[])));
+    until(&source, || source.try_svid(&id(CART)).is_some()).await;
+    let flaw = || source.statuses().unwrap().pop().unwrap().last_error;
+    assert_eq!((state(), flaw()), (Some(IdentityState::Available), None));
+
+    let mut torn = delegated(&own, &[CART], &[]);
+    torn.x509_svids[0].x509_svid.as_mut().unwrap().cert_chain.clear();
+    for flawed in [delegated(&stranger, &[CART], &[]), torn] {
+        let before = source.try_svid(&id(CART)).unwrap();
+        let _ = cart.send_replace(Ok(flawed));
+        until(&source, || flaw().is_some()).await;
+        assert!(Arc::ptr_eq(&before, &source.try_svid(&id(CART)).unwrap()));
+        assert_eq!(subscription.ids().await.unwrap(), [id(CART)]);
+        let _ = cart.send_replace(Ok(delegated(&own, &[CART], &[])));
+        until(&source, || flaw().is_none()).await;
+        assert!(!Arc::ptr_eq(&before, &source.try_svid(&id(CART)).unwrap()));
+    }
+
+    // A bundle that cannot be read leaves the one before.
+    let bundles = source.bundles();
+    let torn = HashMap::from([("example.org".to_owned(), vec![0x30])]);
+    let _ = agent.bundles.send_replace(Ok(SubscribeToX509BundlesResponse { ca_certificates: torn }));
+    let generation = source.generation();
+    let _ = cart.send_replace(Ok(delegated(&own, &[CART], &[])));
+    until(&source, || source.generation() != generation).await;
+    assert!(Arc::ptr_eq(&bundles, &source.bundles()));
     driving.abort();
 }

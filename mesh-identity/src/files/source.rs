@@ -21,8 +21,8 @@ use super::{
     retry::Retry,
 };
 use crate::{
-    IdentityError, IdentitySource, Revocation, SpiffeId, SvidFuture, TrustBundle, TrustBundles, TrustDomain,
-    VerifyError, X509Svid, verify::check_own,
+    IdentityError, IdentitySource, IdentityStatus, Revocation, SpiffeId, SvidFuture, TrustBundle,
+    TrustBundles, TrustDomain, VerifyError, X509Svid, verify::check_own,
 };
 
 /// One identity from files, and the roots beside it: read as a unit, and again when they change.
@@ -188,6 +188,13 @@ impl IdentitySource for FileSource {
 
     fn bundles(&self) -> Arc<TrustBundles> {
         Arc::clone(&self.0.current.load().bundles)
+    }
+
+    fn statuses(&self) -> Option<Vec<IdentityStatus>> {
+        let svid = Arc::clone(&self.0.current.load().svid);
+        let mut status = IdentityStatus::at(svid.id().clone(), Some(svid), SystemTime::now());
+        status.last_error.clone_from(&self.outcome().last_error);
+        Some(vec![status])
     }
 
     fn generation(&self) -> u64 {

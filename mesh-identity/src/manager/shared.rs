@@ -2,7 +2,6 @@
 
 use std::{
     collections::HashMap,
-    error::Error,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
@@ -20,7 +19,7 @@ use super::{
 };
 use crate::{
     IdentityError, IdentityState, IdentityStatus, IssueError, IssueFault, IssuedSvid, SpiffeId, TrustBundles,
-    X509Svid,
+    X509Svid, describe::describe,
 };
 
 /// The state machine, who waits for it, and what it made visible.
@@ -170,7 +169,7 @@ impl Shared {
                 }
             }
             Err(error) => {
-                let reason = describe(&error);
+                let reason: Arc<str> = describe(&error).into();
                 tracing::warn!(target: TARGET, %id, %reason, "no certificate");
                 core.failed.count(error.fault());
                 let contact = match error.fault() {
@@ -333,27 +332,11 @@ fn checked(id: &SpiffeId, issued: IssuedSvid) -> Result<IssuedSvid, IssueError> 
     Ok(issued)
 }
 
-/// An error with its causes on one line of bounded length.
-fn describe(error: &IssueError) -> Arc<str> {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    let printable = |c: char| if c.is_control() { ' ' } else { c };
-    text.chars().take(MAX_REASON).map(printable).collect::<String>().into()
-}
-
 fn closed(id: &SpiffeId) -> IdentityError {
     IdentityError::Unavailable { id: id.clone(), reason: "the identity manager has been shut down".into() }
 }
 
 pub(super) const TARGET: &str = "ca";
-
-/// Characters of an error that are kept.
-const MAX_REASON: usize = 512;
 
 /// A time after all others, which `SystemTime` can hold.
 const FAR: Duration = Duration::from_secs(100_000 * 366 * 24 * 60 * 60);

@@ -1,10 +1,10 @@
 //! Whether peers would take a certificate of our own.
 
 use std::time::Duration;
-#[cfg(any(feature = "files", feature = "istio-ca"))]
+#[cfg(any(feature = "files", feature = "istio-ca", feature = "workload-api"))]
 use std::{sync::Arc, time::SystemTime};
 
-#[cfg(any(feature = "files", feature = "istio-ca"))]
+#[cfg(any(feature = "files", feature = "istio-ca", feature = "workload-api"))]
 use {
     super::{PeerVerifier, Role, VerifyError},
     crate::{ExpectedPeer, TrustBundles, X509Svid},
@@ -20,7 +20,7 @@ pub(crate) const CLOCK_SKEW: Duration = Duration::from_secs(60);
 /// # Errors
 ///
 /// The first rule that it breaks.
-#[cfg(any(feature = "files", feature = "istio-ca"))]
+#[cfg(any(feature = "files", feature = "istio-ca", feature = "workload-api"))]
 pub(crate) fn check_own(
     svid: &X509Svid,
     bundles: &Arc<TrustBundles>,
@@ -37,7 +37,7 @@ pub(crate) fn check_own(
         .try_for_each(|role| verifier.verify(leaf, intermediates, role, now).map(drop))
 }
 
-#[cfg(all(test, any(feature = "files", feature = "istio-ca")))]
+#[cfg(all(test, any(feature = "files", feature = "istio-ca", feature = "workload-api")))]
 mod tests {
     use std::time::UNIX_EPOCH;
 

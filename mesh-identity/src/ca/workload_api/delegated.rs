@@ -4,6 +4,7 @@ use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     fmt,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::SystemTime,
 };
 
 use rustls::{crypto::CryptoProvider, pki_types::CertificateDer};
@@ -14,19 +15,21 @@ use tokio::{
 
 use super::{
     AgentEndpoint, AgentError, DIAL_TIMEOUT, FIRST_WAIT, LAST_WAIT, MAX_MESSAGE, Messages, WorkloadSelectors,
-    describe,
     held::Held,
     in_date, origin,
-    received::{checked_svid, read_bundles, secret, trust_domain},
+    received::{Entry, FlawError, of_id, read_bundles, secret, trust_domain},
     unavailable,
 };
 use crate::{
-    IdentityError, IdentitySource, SpiffeId, SvidFuture, TrustBundle, TrustBundles, TrustDomain, X509Svid,
+    IdentityError, IdentitySource, IdentityStatus, SpiffeId, SvidFuture, TrustBundle, TrustBundles,
+    TrustDomain, X509Svid,
+    describe::describe,
     grpc::{Backoff, Channel},
     proto::spire::api::agent::delegatedidentity::v1::{
         SubscribeToX509BundlesRequest, SubscribeToX509sviDsRequest, SubscribeToX509sviDsResponse,
-        delegated_identity_client::DelegatedIdentityClient,
+        X509svidWithKey, delegated_identity_client::DelegatedIdentityClient,
     },
+    verify::check_own,
 };
 
 /// The identities of the workloads that a node's proxy acts for, from a SPIRE agent that lets it.
@@ -34,7 +37,8 @@ use crate::{
 /// The agent listens on its admin socket, and the proxy's own SPIFFE ID has to be among its
 /// `authorized_delegates`. Each [`Subscription`] is to the identities of the workloads with some selectors;
 /// subscriptions with equal selectors share one stream, which ends with the last of them. The agent pushes
-/// certificates when they change. When it is gone, everything stays as it was until certificates expire.
+/// certificates when they change. When it is gone, everything stays as it was until certificates expire. What it sends is
+/// judged as peers would judge it, once there is a bundle to judge by; what cannot be used leaves what was there before.
 ///
 /// Bundles are those of the identities' own trust domains and of the ones they federate with, in one set: a
 /// proxy restricts the peers of each workload by [`ExpectedPeer`](crate::ExpectedPeer).
@@ -43,6 +47,7 @@ pub struct DelegatedIdentity(Arc<Shared>);
 
 struct Shared {
     held: Held,
+    provider: Arc<CryptoProvider>,
     subscribed: Mutex<Subscribed>,
     /// Counts what changed, for the driver and for those who wait.
     changes: watch::Sender<u64>,
@@ -74,7 +79,45 @@ enum Answer {
     #[default]
     Pending,
     Error(AgentError),
-    Svids(Vec<Arc<X509Svid>>),
+    Given(Vec<Given>),
+}
+
+impl Answer {
+    /// The certificates of the answer.
+    fn svids(&self) -> impl Iterator<Item = &Arc<X509Svid>> {
+        let given = match self {
+            Self::Given(given) => given.as_slice(),
+            _ => &[],
+        };
+        given.iter().filter_map(|given| given.entry.svid.as_ref())
+    }
+
+    fn svid(&self, id: &SpiffeId) -> Option<Arc<X509Svid>> {
+        self.svids().find(|svid| svid.id() == id).cloned()
+    }
+}
+
+/// An identity of an answer.
+struct Given {
+    entry: Entry,
+    /// What to go back to, until the certificate has been judged by a bundle.
+    unjudged: Option<Option<Arc<X509Svid>>>,
+}
+
+impl Given {
+    /// Judges the certificate, if there is a bundle to judge it by.
+    fn judge(&mut self, bundles: &Arc<TrustBundles>, provider: &CryptoProvider) {
+        let Some(svid) = &self.entry.svid else { return };
+        if bundles.get(svid.id().trust_domain()).is_none() {
+            return;
+        }
+        let Some(before) = self.unjudged.take() else { return };
+        if let Err(error) = check_own(svid, bundles, provider, SystemTime::now()) {
+            let flaw = FlawError::refused(svid.id(), error);
+            tracing::warn!(target: "ca", error = %describe(&flaw), "the agent sent an svid that cannot be used");
+            (self.entry.svid, self.entry.flaw) = (before, Some(describe(&flaw).into()));
+        }
+    }
 }
 
 impl DelegatedIdentity {
@@ -84,10 +127,11 @@ impl DelegatedIdentity {
         let channel = Channel::new(endpoint.dialer(), DIAL_TIMEOUT, None);
         let shared = Arc::new(Shared {
             held: Held::default(),
+            provider,
             subscribed: Mutex::default(),
             changes: watch::Sender::default(),
         });
-        (Self(Arc::clone(&shared)), DelegatedIdentityDriver { channel, provider, shared })
+        (Self(Arc::clone(&shared)), DelegatedIdentityDriver { channel, shared })
     }
 
     /// Subscribes to the identities of the workloads with these selectors, until the value is dropped.
@@ -110,7 +154,7 @@ impl Subscription {
     ///
     /// # Errors
     ///
-    /// What the agent last said, if it has given none.
+    /// What the agent last said, if it has given none, and [`AgentError::Unusable`] if the default cannot be used.
     ///
     /// # Cancel safety
     ///
@@ -122,10 +166,11 @@ impl Subscription {
             {
                 let subscribed = self.shared.lock();
                 match subscribed.workloads.get(&self.selectors).map(|workload| &workload.answer) {
-                    Some(Answer::Svids(svids)) if !svids.is_empty() => {
-                        return Ok(svids.iter().map(|svid| svid.id().clone()).collect());
+                    Some(answer @ Answer::Given(given)) => {
+                        // Without the default, the next one would pass for it.
+                        given.first().ok_or(AgentError::NoIdentity)?.entry.usable()?;
+                        return Ok(answer.svids().map(|svid| svid.id().clone()).collect());
                     }
-                    Some(Answer::Svids(_)) => return Err(AgentError::NoIdentity),
                     Some(Answer::Error(error)) => return Err(error.clone()),
                     Some(Answer::Pending) if !subscribed.ended => {}
                     _ => return Err(AgentError::Ended),
@@ -146,7 +191,7 @@ impl Drop for Subscription {
             workload.subscriptions -= 1;
             if workload.subscriptions == 0 {
                 subscribed.workloads.remove(&self.selectors);
-                subscribed.publish(&self.shared.held);
+                subscribed.publish(&self.shared);
             }
         }
         drop(subscribed);
@@ -176,7 +221,7 @@ impl Shared {
         let workload = subscribed.workloads.get_mut(&stream.selectors);
         let Some(workload) = workload.filter(|workload| workload.number == stream.number) else { return };
         update(workload);
-        subscribed.publish(&self.held);
+        subscribed.publish(self);
         drop(subscribed);
         self.changed();
     }
@@ -191,22 +236,21 @@ impl Subscribed {
         workload.subscriptions += 1;
     }
 
-    fn publish(&self, held: &Held) {
-        let svids: Vec<_> = self
-            .workloads
-            .values()
-            .filter_map(|workload| match &workload.answer {
-                Answer::Svids(svids) => Some(svids),
-                _ => None,
-            })
-            .flatten()
-            .cloned()
-            .collect();
-        let own = svids.iter().map(|svid| svid.id().trust_domain());
+    fn publish(&mut self, shared: &Shared) {
+        let svids = self.workloads.values().flat_map(|workload| workload.answer.svids());
+        let own = svids.map(|svid| svid.id().trust_domain());
         let federated = self.workloads.values().flat_map(|workload| &workload.federates_with);
         let wanted: BTreeSet<_> = own.chain(federated).collect();
-        let bundles = wanted.into_iter().filter_map(|domain| self.bundles.get(domain)).cloned().collect();
-        held.replace(svids, bundles);
+        let bundles = wanted.into_iter().filter_map(|domain| self.bundles.get(domain)).cloned();
+        let bundles = Arc::new(TrustBundles::new(bundles));
+        for workload in self.workloads.values_mut() {
+            if let Answer::Given(given) = &mut workload.answer {
+                given.iter_mut().for_each(|given| given.judge(&bundles, &shared.provider));
+            }
+        }
+        let svids: Vec<_> =
+            self.workloads.values().flat_map(|workload| workload.answer.svids()).cloned().collect();
+        shared.held.replace(svids, bundles);
     }
 
     /// Why there is no SVID, once nothing is pending: as an id says nothing of selectors, any may be meant.
@@ -217,8 +261,12 @@ impl Subscribed {
                 Answer::Pending if !self.ended && self.error.is_none() => return None,
                 Answer::Pending => reason = self.error.clone().or(Some(AgentError::Ended)),
                 Answer::Error(error) => reason = Some(error.clone()),
-                Answer::Svids(svids) if svids.is_empty() => reason = Some(AgentError::NoIdentity),
-                Answer::Svids(_) => {}
+                Answer::Given(given) if given.is_empty() => reason = Some(AgentError::NoIdentity),
+                Answer::Given(given) => {
+                    if let Some(given) = given.iter().find(|given| given.entry.id.as_ref() == Some(id)) {
+                        reason = given.entry.usable().err();
+                    }
+                }
             }
         }
         Some(match reason {
@@ -256,6 +304,21 @@ impl IdentitySource for DelegatedIdentity {
         self.0.held.bundles()
     }
 
+    fn statuses(&self) -> Option<Vec<IdentityStatus>> {
+        let now = SystemTime::now();
+        let subscribed = self.0.lock();
+        let mut all: Vec<_> = Vec::new();
+        for workload in subscribed.workloads.values() {
+            if let Answer::Given(given) = &workload.answer {
+                all.extend(given.iter().filter_map(|given| given.entry.status(now)));
+            }
+        }
+        drop(subscribed);
+        all.sort_by(|a, b| a.id.cmp(&b.id));
+        all.dedup_by(|later, first| later.id == first.id);
+        Some(all)
+    }
+
     fn generation(&self) -> u64 {
         self.0.held.generation()
     }
@@ -273,7 +336,6 @@ impl fmt::Debug for DelegatedIdentity {
 #[must_use = "nothing is received while it is not driven"]
 pub struct DelegatedIdentityDriver {
     channel: Channel,
-    provider: Arc<CryptoProvider>,
     shared: Arc<Shared>,
 }
 
@@ -316,7 +378,6 @@ impl DelegatedIdentityDriver {
             if !streams.contains_key(selectors) {
                 let stream = Stream {
                     channel: self.channel.clone(),
-                    provider: Arc::clone(&self.provider),
                     shared: Arc::clone(&self.shared),
                     selectors: selectors.clone(),
                     number: *number,
@@ -352,15 +413,16 @@ impl DelegatedIdentityDriver {
             match stream.next().await {
                 Ok(message) => {
                     backoff.succeeded();
-                    let (bundles, flaws) = read_bundles(message.ca_certificates);
+                    let mut subscribed = self.shared.lock();
+                    let before = TrustBundles::new(subscribed.bundles.values().cloned());
+                    let (bundles, flaws) = read_bundles(message.ca_certificates, &before);
                     for flaw in flaws {
                         tracing::warn!(target: "ca", error = %describe(&flaw), "the agent sent a bundle that cannot be used");
                     }
-                    let mut subscribed = self.shared.lock();
                     subscribed.error = None;
                     subscribed.bundles =
                         bundles.into_iter().map(|bundle| (bundle.trust_domain().clone(), bundle)).collect();
-                    subscribed.publish(&self.shared.held);
+                    subscribed.publish(&self.shared);
                     drop(subscribed);
                     self.shared.changed();
                 }
@@ -389,7 +451,6 @@ type Streams = HashMap<WorkloadSelectors, (u64, AbortHandle)>;
 /// The stream of one workload.
 struct Stream {
     channel: Channel,
-    provider: Arc<CryptoProvider>,
     shared: Arc<Shared>,
     selectors: WorkloadSelectors,
     number: u64,
@@ -407,7 +468,7 @@ impl Stream {
             let is_final = error.is_final();
             self.shared.update(&self, |workload| {
                 // What it gave before stays until it expires.
-                if !matches!(&workload.answer, Answer::Svids(svids) if !svids.is_empty()) {
+                if workload.answer.svids().next().is_none() {
                     workload.answer = Answer::Error(error);
                 }
             });
@@ -437,29 +498,37 @@ impl Stream {
     }
 
     fn take(&self, message: SubscribeToX509sviDsResponse) {
-        let mut svids = Vec::new();
-        let is_empty = message.x509_svids.is_empty();
-        for sent in message.x509_svids {
-            let key = secret(sent.x509_svid_key);
-            let Some(svid) = sent.x509_svid else { continue };
-            let id = svid.id.map(|id| format!("spiffe://{}{}", id.trust_domain, id.path)).unwrap_or_default();
-            let chain = svid.cert_chain.into_iter().map(CertificateDer::from).collect();
-            match checked_svid(&id, chain, &key, &self.provider) {
-                Ok(svid) => svids.push(Arc::new(svid)),
-                Err(error) => {
-                    tracing::warn!(target: "ca", error = %describe(&error), "the agent sent an svid that cannot be used");
-                }
-            }
-        }
-        if svids.is_empty() && !is_empty {
-            // Nothing of it can be used: what there is stays.
-            return;
-        }
         let federates_with = message.federates_with.iter().filter_map(|name| trust_domain(name)).collect();
+        let read = message.x509_svids.into_iter().map(|sent| self.read(sent)).collect::<Vec<_>>();
         self.shared.update(self, |workload| {
-            workload.answer = Answer::Svids(svids);
+            let given = read.into_iter().map(|mut entry| {
+                let before = entry.id.as_ref().and_then(|id| workload.answer.svid(id));
+                if entry.svid.is_none() {
+                    entry.svid.clone_from(&before);
+                    return Given { entry, unjudged: None };
+                }
+                Given { entry, unjudged: Some(before) }
+            });
+            workload.answer = Answer::Given(given.collect());
             workload.federates_with = federates_with;
         });
+    }
+
+    fn read(&self, sent: X509svidWithKey) -> Entry {
+        let key = secret(sent.x509_svid_key);
+        let svid = sent.x509_svid.unwrap_or_default();
+        let text = svid.id.map(|id| format!("spiffe://{}{}", id.trust_domain, id.path)).unwrap_or_default();
+        let id = text.parse::<SpiffeId>().ok();
+        let (chain, hint) = (svid.cert_chain.into_iter().map(CertificateDer::from), svid.hint);
+        let read = X509Svid::from_der(chain, key.clone_key(), &self.shared.provider);
+        match read.map_err(Into::into).and_then(|svid| of_id(svid, id.as_ref())) {
+            Ok(svid) => Entry { id, hint, svid: Some(Arc::new(svid)), flaw: None },
+            Err(source) => {
+                let flaw = FlawError::svid(&text, source);
+                tracing::warn!(target: "ca", error = %describe(&flaw), "the agent sent an svid that cannot be used");
+                Entry { id, hint, svid: None, flaw: Some(describe(&flaw).into()) }
+            }
+        }
     }
 }
 

@@ -33,6 +33,12 @@ pub enum AgentError {
         /// Whether asking again is of no use.
         is_final: bool,
     },
+    /// It gave an identity that cannot be used, and none that could before.
+    #[error("agent gave an identity that cannot be used: {reason}")]
+    Unusable {
+        /// What is wrong with it.
+        reason: Arc<str>,
+    },
 }
 
 impl AgentError {

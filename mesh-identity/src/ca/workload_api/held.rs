@@ -26,7 +26,12 @@ struct Contents {
 
 impl Held {
     /// Replaces everything. Agents repeat themselves: what changes nothing is no new generation.
-    pub(super) fn replace(&self, svids: impl IntoIterator<Item = Arc<X509Svid>>, bundles: TrustBundles) {
+    pub(super) fn replace(
+        &self,
+        svids: impl IntoIterator<Item = Arc<X509Svid>>,
+        bundles: impl Into<Arc<TrustBundles>>,
+    ) {
+        let bundles = bundles.into();
         // Guards no data: a writer that panicked has stored nothing.
         let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
         let present = self.contents.load();
@@ -42,7 +47,7 @@ impl Held {
         if same_bundles && replaced.len() == present.svids.len() && replaced.iter().all(held) {
             return;
         }
-        let bundles = if same_bundles { Arc::clone(&present.bundles) } else { Arc::new(bundles) };
+        let bundles = if same_bundles { Arc::clone(&present.bundles) } else { bundles };
         self.contents.store(Arc::new(Contents { svids: replaced, bundles }));
         // Last: whoever sees the number sees what it announces.
         self.generation.fetch_add(1, Ordering::Release);

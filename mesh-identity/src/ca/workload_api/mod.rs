@@ -25,10 +25,11 @@ pub use selectors::WorkloadSelectors;
 
 use self::{
     held::Held,
-    received::{Received, read_lists},
+    received::{Entry, Received, read_lists},
 };
 use crate::{
-    IdentityError, IdentitySource, Revocation, SpiffeId, SvidFuture, TrustBundles, X509Svid,
+    IdentityError, IdentitySource, IdentityStatus, Revocation, SpiffeId, SvidFuture, TrustBundles, X509Svid,
+    describe::describe,
     grpc::{Backoff, Channel},
     proto::spiffe::{X509svidRequest, spiffe_workload_api_client::SpiffeWorkloadApiClient},
 };
@@ -41,7 +42,9 @@ use crate::{
 ///
 /// When the agent is gone, everything stays as it was until certificates expire, and the agent is looked for
 /// with increasing pauses of up to 15 s. Whoever waits for the first identity learns within 15 s that none comes.
-/// Revocation lists that come with certificates are for who [asks for them](WorkloadApiDriver::revocation).
+/// What it sends is judged as peers would judge it: a certificate that none of them would take, or a bundle that cannot be
+/// read, leaves the one before in its place, and is told in the log, by [`statuses`](IdentitySource::statuses) and by
+/// [`last_error`](Self::last_error). Revocation lists that come with certificates are for who [asks for them](WorkloadApiDriver::revocation).
 ///
 /// ```no_run
 /// # use rustls::crypto::CryptoProvider;
@@ -71,8 +74,8 @@ struct Shared {
 /// What the agent last said.
 #[derive(Debug, Default)]
 struct State {
-    /// The ids in its order, each with its hint; empty before its first answer.
-    ids: Vec<(SpiffeId, String)>,
+    /// In its order; empty before its first answer.
+    entries: Vec<Entry>,
     error: Option<AgentError>,
     /// Nobody listens to it any more.
     ended: bool,
@@ -92,41 +95,45 @@ impl WorkloadApi {
     ///
     /// # Errors
     ///
-    /// What the agent last said, if it has never given an identity.
+    /// What the agent last said, if it has never given an identity, and [`AgentError::Unusable`] if its first cannot be
+    /// used: another one is not the default.
     ///
     /// # Cancel safety
     ///
     /// Dropping the future loses nothing.
     pub async fn default_id(&self) -> Result<SpiffeId, AgentError> {
-        self.answer(|ids| ids.first().map(|(id, _)| id.clone())).await
+        self.answer(|entries| entries.first().ok_or(AgentError::NoIdentity)?.usable()).await
     }
 
     /// The identity that the agent marks with `hint`, waiting for its first answer; the first of several.
     ///
     /// # Errors
     ///
-    /// What the agent last said if it has never given an identity, or [`AgentError::NoIdentity`] if it marks
-    /// none so.
+    /// What the agent last said if it has never given an identity, [`AgentError::NoIdentity`] if it marks none so, or
+    /// [`AgentError::Unusable`] if that cannot be used.
     ///
     /// # Cancel safety
     ///
     /// Dropping the future loses nothing.
     pub async fn id_with_hint(&self, hint: &str) -> Result<SpiffeId, AgentError> {
-        self.answer(|ids| ids.iter().find(|(_, given)| given == hint).map(|(id, _)| id.clone())).await
+        self.answer(|entries| {
+            entries.iter().find(|entry| entry.hint == hint).ok_or(AgentError::NoIdentity)?.usable()
+        })
+        .await
     }
 
-    /// What the agent last said instead of an identity; `None` while all is well.
+    /// What the agent last said instead of an identity, or what is wrong with one; `None` while all is well.
     pub fn last_error(&self) -> Option<AgentError> {
         self.0.state.borrow().error.clone()
     }
 
-    async fn answer<T>(&self, choose: impl Fn(&[(SpiffeId, String)]) -> Option<T>) -> Result<T, AgentError> {
+    async fn answer<T>(&self, choose: impl Fn(&[Entry]) -> Result<T, AgentError>) -> Result<T, AgentError> {
         let mut state = self.0.state.subscribe();
         loop {
             {
                 let state = state.borrow_and_update();
-                if !state.ids.is_empty() {
-                    return choose(&state.ids).ok_or(AgentError::NoIdentity);
+                if !state.entries.is_empty() {
+                    return choose(&state.entries);
                 }
                 if let Some(error) = &state.error {
                     return Err(error.clone());
@@ -146,10 +153,12 @@ impl WorkloadApi {
 impl IdentitySource for WorkloadApi {
     fn svid<'a>(&'a self, id: &'a SpiffeId) -> SvidFuture<'a> {
         Box::pin(async move {
-            let given = self.answer(|_| Some(())).await;
+            let of_id = |entry: &&Entry| entry.id.as_ref() == Some(id);
+            let given =
+                self.answer(|entries| entries.iter().find(of_id).map(Entry::usable).transpose()).await;
             match (self.0.held.svid(id), given) {
                 (Some(svid), _) => in_date(svid),
-                (None, Ok(())) => Err(IdentityError::Unknown { id: id.clone() }),
+                (None, Ok(_)) => Err(IdentityError::Unknown { id: id.clone() }),
                 (None, Err(error)) => Err(unavailable(id, &error)),
             }
         })
@@ -161,6 +170,15 @@ impl IdentitySource for WorkloadApi {
 
     fn bundles(&self) -> Arc<TrustBundles> {
         self.0.held.bundles()
+    }
+
+    fn statuses(&self) -> Option<Vec<IdentityStatus>> {
+        let now = SystemTime::now();
+        let state = self.0.state.borrow();
+        let mut all: Vec<_> = state.entries.iter().filter_map(|entry| entry.status(now)).collect();
+        all.sort_by(|a, b| a.id.cmp(&b.id));
+        all.dedup_by(|later, first| later.id == first.id);
+        Some(all)
     }
 
     fn generation(&self) -> u64 {
@@ -232,7 +250,8 @@ impl WorkloadApiDriver {
                 Ok(mut message) => {
                     backoff.succeeded();
                     self.take_lists(std::mem::take(&mut message.crl));
-                    self.take(Received::read(message, &self.provider));
+                    let held = &self.shared.held;
+                    self.take(Received::read(message, held, &self.provider, SystemTime::now()));
                 }
                 Err(error) => return error,
             }
@@ -256,18 +275,19 @@ impl WorkloadApiDriver {
     }
 
     fn take(&self, received: Received) {
-        for flaw in &received.flaws {
+        let Received { entries, bundles, flaws } = received;
+        for flaw in &flaws {
             tracing::warn!(target: "ca", error = %describe(flaw), "the agent sent something that cannot be used");
         }
-        if received.svids.is_empty() {
+        if entries.is_empty() {
             // Not what the standard lets it say: what there is stays.
             self.shared.state.send_modify(|state| state.error = Some(AgentError::NoIdentity));
             return;
         }
-        let ids = received.svids.iter().map(|(svid, hint)| (svid.id().clone(), hint.clone())).collect();
-        let svids = received.svids.into_iter().map(|(svid, _)| Arc::new(svid));
-        self.shared.held.replace(svids, received.bundles);
-        self.shared.state.send_modify(|state| (state.ids, state.error) = (ids, None));
+        self.shared.held.replace(entries.iter().filter_map(|entry| entry.svid.clone()), bundles);
+        let flaw = entries.iter().find_map(|entry| entry.flaw.clone());
+        let error = flaw.map(|reason| AgentError::Unusable { reason });
+        self.shared.state.send_modify(|state| (state.entries, state.error) = (entries, error));
     }
 }
 
@@ -318,9 +338,10 @@ pub(crate) fn read_agent(
     provider: &CryptoProvider,
 ) -> (Vec<SpiffeId>, Vec<String>) {
     let unreadable = read_lists(&message.crl).err();
-    let Received { svids, flaws, .. } = Received::read(message, provider);
+    let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000);
+    let Received { entries, flaws, .. } = Received::read(message, &Held::default(), provider, now);
     (
-        svids.iter().map(|(svid, _)| svid.id().clone()).collect(),
+        entries.iter().filter_map(|entry| entry.usable().ok()).collect(),
         flaws.iter().map(|flaw| describe(flaw)).chain(unreadable.map(|error| describe(&error))).collect(),
     )
 }
@@ -334,18 +355,6 @@ fn in_date(svid: Arc<X509Svid>) -> Result<Arc<X509Svid>, IdentityError> {
 
 fn unavailable(id: &SpiffeId, error: &AgentError) -> IdentityError {
     IdentityError::Unavailable { id: id.clone(), reason: describe(error).into() }
-}
-
-/// An error with its causes on one line.
-fn describe(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    text
 }
 
 /// What grpc names a server without a host.

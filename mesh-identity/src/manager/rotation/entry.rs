@@ -5,7 +5,7 @@ use std::{
     time::{Instant, SystemTime},
 };
 
-use super::{plan::Validity, queue::Turn};
+use super::{super::moment::Moment, plan::Validity, queue::Turn};
 
 /// One identity.
 #[derive(Debug)]
@@ -45,6 +45,11 @@ impl Entry {
         let Self { last_call, timer, .. } = *self;
         let phase = std::mem::replace(&mut self.phase, Phase::Idle);
         *self = Self { phase, tenure: Tenure::Gone, last_call, timer, ..Self::new() };
+    }
+
+    /// Has no certificate any more if its time is over. Says whether that is news.
+    pub(super) fn expire(&mut self, now: &Moment) -> bool {
+        self.validity.take_if(|validity| validity.is_over(now.wall)).is_some()
     }
 
     pub(super) fn is_permitted(&self) -> bool {

@@ -327,9 +327,8 @@ impl Rotation {
             Tenure::Gone => return self.remove_when_due(id, now),
             Tenure::Leaving { .. } | Tenure::Permitted => {}
         }
-        let expired = entry.validity.is_some_and(|validity| validity.is_over(now.wall));
+        let expired = entry.expire(now);
         if expired {
-            entry.validity = None;
             self.events.push_back(Event::Expired(id.clone()));
         }
         if entry.is_permitted() {
@@ -417,6 +416,10 @@ impl Rotation {
         let ticket = self.tickets;
         entry.phase = Phase::InFlight { ticket };
         entry.last_call = Some(now.instant);
+        // The wall clock reads whole seconds, so that the end may be seen before its timer fires.
+        if entry.expire(now) {
+            self.events.push_back(Event::Expired(id.clone()));
+        }
         self.set_timer(&id, now);
         Some(Call { id, ticket })
     }

@@ -18,6 +18,27 @@ fn many_requests_are_one_call() {
     assert_eq!(sim.calls_for(&a).len(), 1);
 }
 
+// identity#51, identity#53
+#[test]
+fn a_call_that_starts_as_its_certificate_ends_tells_of_the_end() {
+    let settings = half_life().max_calls(NonZeroUsize::MIN);
+    let mut sim = Simulation::new(settings);
+    // A reading of the wall clock is up to a second old, and the timer is set by it.
+    sim.pass(Duration::from_millis(900));
+    sim.authority.latency = Duration::ZERO;
+    sim.authority.lifetime = 10 * SECOND;
+    sim.permit(&id("a"));
+    sim.advance(Duration::ZERO);
+    assert!(sim.is_available(&id("a")));
+    // Another call takes the only place until the wall clock has passed the end, but the timer has not.
+    sim.authority.latency = Duration::from_millis(10_600);
+    sim.permit(&id("b"));
+    sim.advance(Duration::from_millis(10_600));
+    assert!(!sim.is_available(&id("a")));
+    assert_eq!(sim.calls_for(&id("a")).len(), 2);
+    assert!(sim.rotation.poll_timeout().unwrap() > sim.now.instant);
+}
+
 // identity#64
 #[test]
 fn what_is_not_permitted_is_not_asked_for() {

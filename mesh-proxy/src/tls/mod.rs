@@ -5,7 +5,7 @@ mod own;
 mod peers;
 mod read_ahead;
 
-use std::{future::Future, io, sync::Arc, time::Duration};
+use std::{future::Future, pin::pin, sync::Arc, task::Poll, time::Duration};
 
 use mesh_identity::{ExpectedPeer, PeerIdentity, Role, SpiffeId, TlsConfigs, TlsEntry, X509Svid};
 use rustls::{ClientConfig, CommonState, ServerConfig};
@@ -38,6 +38,7 @@ const SEND_BUFFER: usize = 128 * 1024;
 pub(crate) struct TlsContexts {
     configs: TlsConfigs,
     peers: Peers,
+    /// For the certificate, and for the handshake.
     handshake_timeout: Duration,
     /// Moves when configurations may have become outdated.
     rotations: watch::Sender<()>,
@@ -70,9 +71,11 @@ impl TlsContexts {
         stream: TcpStream,
     ) -> Result<Accepted, ConnectionError> {
         let lists = self.peers.lists();
-        let entry = self.configs.server_entry(identity, expected).await.map_err(ConnectionError::identity)?;
+        let entry = self.bounded(CERTIFICATE, self.configs.server_entry(identity, expected)).await?;
+        let entry = entry.map_err(ConnectionError::identity)?;
         let acceptor = TlsAcceptor::from(Arc::clone(entry.config()));
-        let mut stream = self.bounded(acceptor.accept(ReadAhead::new(stream))).await?;
+        let handshake = self.bounded(HANDSHAKE, acceptor.accept(ReadAhead::new(stream))).await?;
+        let mut stream = handshake.map_err(ConnectionError::tls)?;
         let (socket, connection) = stream.get_mut();
         connection.set_buffer_limit(Some(SEND_BUFFER));
         let judged = Judged { bundles: Arc::clone(entry.bundles()), lists };
@@ -90,7 +93,8 @@ impl TlsContexts {
         identity: &SpiffeId,
         expected: &ExpectedPeer,
     ) -> Result<ClientEntry, ConnectionError> {
-        self.configs.client_entry(identity, expected).await.map_err(ConnectionError::identity)
+        let entry = self.bounded(CERTIFICATE, self.configs.client_entry(identity, expected)).await?;
+        entry.map_err(ConnectionError::identity)
     }
 
     /// Opens a TLS connection.
@@ -106,7 +110,7 @@ impl TlsContexts {
         let lists = self.peers.lists();
         let connector = TlsConnector::from(Arc::clone(entry.config()));
         let handshake = connector.connect(mesh_identity::server_name(), ReadAhead::new(stream));
-        let mut stream = self.bounded(handshake).await?;
+        let mut stream = self.bounded(HANDSHAKE, handshake).await?.map_err(ConnectionError::tls)?;
         let (socket, connection) = stream.get_mut();
         connection.set_buffer_limit(Some(SEND_BUFFER));
         let judged = Judged { bundles: Arc::clone(entry.bundles()), lists };
@@ -146,15 +150,24 @@ impl TlsContexts {
         Ok(peer)
     }
 
-    async fn bounded<T>(&self, handshake: impl Future<Output = io::Result<T>>) -> Result<T, ConnectionError> {
-        match tokio::time::timeout(self.handshake_timeout, handshake).await {
-            Ok(done) => done.map_err(ConnectionError::tls),
-            Err(_elapsed) => {
-                Err(ConnectionError::Stalled { step: "tls handshake", limit: self.handshake_timeout })
-            }
+    /// Gives a step of a connection its time. One that has nothing to wait for, as a look-up has not, reads no clock.
+    async fn bounded<T>(
+        &self,
+        step: &'static str,
+        future: impl Future<Output = T>,
+    ) -> Result<T, ConnectionError> {
+        let mut future = pin!(future);
+        if let Poll::Ready(done) = futures_util::poll!(future.as_mut()) {
+            return Ok(done);
         }
+        let limit = self.handshake_timeout;
+        let done = tokio::time::timeout(limit, future).await;
+        done.map_err(|_elapsed| ConnectionError::Stalled { step, limit })
     }
 }
+
+const CERTIFICATE: &str = "certificate";
+const HANDSHAKE: &str = "tls handshake";
 
 /// Follows certificates, roots and revocation lists for as long as the worker lives: connections made with what has been
 /// replaced take no new tunnels, those whose trust is gone end, and the first worker tells of own certificates that are
@@ -208,6 +221,8 @@ impl TlsContexts {
 
 #[cfg(test)]
 mod tests {
+    use std::io;
+
     use mesh_identity::{
         IdentitySource, IdentityStore, Revocation, RevocationPolicy, TrustBundles, VerifyError, X509Svid,
         testing::Authority,
@@ -267,6 +282,47 @@ mod tests {
         }
     }
 
+    /// Has the identity, once it comes, which it does not.
+    #[derive(Debug)]
+    struct Silent;
+
+    impl IdentitySource for Silent {
+        fn svid<'a>(&'a self, _: &'a SpiffeId) -> mesh_identity::SvidFuture<'a> {
+            Box::pin(std::future::pending())
+        }
+
+        fn try_svid(&self, _: &SpiffeId) -> Option<Arc<X509Svid>> {
+            None
+        }
+
+        fn bundles(&self) -> Arc<TrustBundles> {
+            Arc::default()
+        }
+
+        fn generation(&self) -> u64 {
+            0
+        }
+    }
+
+    #[tokio::test]
+    async fn a_certificate_that_does_not_come_holds_no_connection() {
+        let tls = TlsContexts::for_tests(Arc::new(Silent));
+        let cart: SpiffeId = CART.parse().unwrap();
+        let expected = ExpectedPeer::exact([cart.clone()]);
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let _client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let accepted = listener.accept().await.unwrap().0;
+        tokio::time::pause();
+        let stalled = |error| {
+            assert!(
+                matches!(error, ConnectionError::Stalled { step: "certificate", limit } if limit == tls.handshake_timeout),
+                "{error:?}"
+            );
+        };
+        stalled(tls.accept(&cart, &expected, accepted).await.unwrap_err());
+        stalled(tls.client(&cart, &expected).await.unwrap_err());
+    }
+
     // identity#66, identity#68
     #[tokio::test]
     async fn a_renewal_and_a_new_root_end_nothing() {
@@ -300,6 +356,22 @@ mod tests {
         assert_eq!(tls.peers.len(), 2);
         drop((server, client));
         assert_eq!(tls.peers.len(), 0);
+    }
+
+    // identity#68
+    #[tokio::test]
+    async fn a_lost_peer_that_reads_nothing_ends_the_connection_all_the_same() {
+        let (authority, next) = (Authority::new("example.org"), Authority::new("example.org"));
+        let Pair { store, tls, server, mut client, .. } = pair(&authority, None).await;
+        // More than the kernel keeps for a peer that does not read.
+        let bytes = vec![0; 64 * 1024 * 1024];
+        let mut writing = pin!(client.write_all(&bytes));
+        assert!(futures_util::poll!(writing.as_mut()).is_pending());
+        store.replace([next.svid(CART)], next.bundles());
+        tls.peers.recheck().await;
+        let ended = tokio::time::timeout(Duration::from_secs(20), writing).await.unwrap().unwrap_err();
+        assert_eq!(ended.kind(), io::ErrorKind::ConnectionAborted);
+        drop(server);
     }
 
     // identity#70, identity#72

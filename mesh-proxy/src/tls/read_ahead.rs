@@ -33,9 +33,26 @@ impl ReadAhead {
         Self { stream, buffer: BytesMut::new(), size: ReadSize::new(), peer: None }
     }
 
-    /// Fails reads from the moment that the peer is lost.
+    /// Fails reads and writes from the moment that the peer is lost, and wakes who waits for one of them: a peer that stops
+    /// reading keeps nothing. One task drives both.
     pub(super) fn end_with(&mut self, peer: PeerGuard) {
         self.peer = Some(peer);
+    }
+
+    /// What a write comes to.
+    fn poll_write_with<T>(
+        &mut self,
+        cx: &mut Context<'_>,
+        write: impl FnOnce(Pin<&mut TcpStream>, &mut Context<'_>) -> Poll<io::Result<T>>,
+    ) -> Poll<io::Result<T>> {
+        if let Some(lost) = self.peer.as_ref().and_then(PeerGuard::lost) {
+            return Poll::Ready(Err(lost));
+        }
+        let written = write(Pin::new(&mut self.stream), cx);
+        match &self.peer {
+            Some(peer) if written.is_pending() => peer.poll_lost(cx).map(Err),
+            _ => written,
+        }
     }
 
     /// Reads once into the empty buffer; it stays empty at the end of the stream.
@@ -79,7 +96,7 @@ impl AsyncRead for ReadAhead {
 
 impl AsyncWrite for ReadAhead {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().stream).poll_write(cx, buf)
+        self.get_mut().poll_write_with(cx, |stream, cx| stream.poll_write(cx, buf))
     }
 
     fn poll_write_vectored(
@@ -87,7 +104,7 @@ impl AsyncWrite for ReadAhead {
         cx: &mut Context<'_>,
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().stream).poll_write_vectored(cx, bufs)
+        self.get_mut().poll_write_with(cx, |stream, cx| stream.poll_write_vectored(cx, bufs))
     }
 
     fn is_write_vectored(&self) -> bool {

@@ -1,11 +1,14 @@
 //! What makes a certificate an X.509-SVID leaf.
 
+mod quick;
+
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rustls::pki_types::CertificateDer;
 use x509_parser::{
     certificate::X509Certificate,
     extensions::{ExtendedKeyUsage, GeneralName},
+    num_bigint::BigUint,
     prelude::FromDer,
     time::ASN1Time,
 };
@@ -14,17 +17,39 @@ use crate::{Role, SpiffeId, SpiffeIdError, TrustDomain};
 
 /// A certificate that obeys the leaf rules of the X.509-SVID standard, §4 and §5. Its signature is not
 /// checked here.
+#[derive(Debug, PartialEq)]
 pub(crate) struct Leaf<'a> {
-    certificate: X509Certificate<'a>,
     id: SpiffeId,
+    serial: &'a [u8],
+    not_before: SystemTime,
+    not_after: SystemTime,
+    for_clients: bool,
+    for_servers: bool,
 }
 
 impl<'a> Leaf<'a> {
     pub(crate) fn parse(der: &'a CertificateDer<'_>) -> Result<Self, LeafError> {
+        quick::read(der).map_or_else(|| Self::parse_in_general(der), Ok)
+    }
+
+    fn parse_in_general(der: &'a CertificateDer<'_>) -> Result<Self, LeafError> {
         let certificate = parse_certificate(der).ok_or(LeafError::Malformed)?;
         check_usage(&certificate)?;
         let id = spiffe_id(&certificate)?;
-        Ok(Self { certificate, id })
+        let usage = certificate.extended_key_usage().ok();
+        let permits = |is_for: fn(&ExtendedKeyUsage<'_>) -> bool| {
+            // One without any may be used by both.
+            usage.as_ref().is_some_and(|usage| usage.as_ref().is_none_or(|usage| is_for(usage.value)))
+        };
+        let validity = certificate.validity();
+        Ok(Self {
+            id,
+            not_before: system_time(validity.not_before),
+            not_after: system_time(validity.not_after),
+            for_clients: permits(|usage| usage.client_auth),
+            for_servers: permits(|usage| usage.server_auth),
+            serial: certificate.tbs_certificate.raw_serial(),
+        })
     }
 
     pub(crate) fn id(&self) -> &SpiffeId {
@@ -36,28 +61,24 @@ impl<'a> Leaf<'a> {
     }
 
     pub(crate) fn not_before(&self) -> SystemTime {
-        system_time(self.certificate.validity().not_before)
+        self.not_before
     }
 
     pub(crate) fn not_after(&self) -> SystemTime {
-        system_time(self.certificate.validity().not_after)
+        self.not_after
     }
 
     /// The serial number in decimal.
     pub(crate) fn serial(&self) -> String {
-        self.certificate.serial.to_string()
+        BigUint::from_bytes_be(self.serial).to_string()
     }
 
-    /// Whether the certificate may be used by a peer of this role. One without any extended key usage may be
-    /// used by both.
+    /// Whether the certificate may be used by a peer of this role.
     pub(crate) fn permits(&self, role: Role) -> bool {
-        let permitted = |usage: &ExtendedKeyUsage<'_>| match role {
-            Role::Client => usage.client_auth,
-            Role::Server => usage.server_auth,
-        };
-        self.certificate
-            .extended_key_usage()
-            .is_ok_and(|usage| usage.is_none_or(|usage| permitted(usage.value)))
+        match role {
+            Role::Client => self.for_clients,
+            Role::Server => self.for_servers,
+        }
     }
 }
 

@@ -33,7 +33,7 @@ async fn both_ends_ping_after_ten_seconds_and_ten_after_each_answer() {
     }
 }
 
-// hbone#17
+// hbone#17, routing#54
 #[tokio::test(start_paused = true)]
 async fn client_gives_up_a_silent_peer() {
     let (near, far) = duplex(PIPE);

@@ -44,6 +44,7 @@ async fn those_who_come_together_share_a_connection() {
     }
 }
 
+// routing#50
 #[tokio::test(start_paused = true)]
 async fn full_connection_gets_a_sibling() {
     let world = World::with(Builder::new().max_tunnels(10), server::Builder::new());

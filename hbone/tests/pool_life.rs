@@ -24,7 +24,7 @@ use tokio::{
 };
 use world::World;
 
-// hbone#63, hbone#73
+// hbone#63, hbone#73, routing#51
 #[tokio::test(start_paused = true)]
 async fn connection_that_is_drained_or_broken_is_replaced() {
     for drain in [true, false] {
@@ -44,7 +44,7 @@ async fn connection_that_is_drained_or_broken_is_replaced() {
     }
 }
 
-// hbone#71
+// hbone#71, routing#53
 #[tokio::test(start_paused = true)]
 async fn idle_connection_is_closed_after_its_last_tunnel() {
     let minutes = |count: u64| Duration::from_secs(60 * count);

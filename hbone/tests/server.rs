@@ -92,7 +92,7 @@ async fn peer_that_speaks_something_else_fails_the_handshake() {
     assert!(matches!(error, HandshakeError::Io(_)), "{error:?}");
 }
 
-// hbone#34, hbone#35
+// hbone#34, hbone#35, routing#55, routing#56
 #[tokio::test(start_paused = true)]
 async fn other_requests_are_answered_with_400_and_disturb_nobody() {
     let (near, far) = duplex(PIPE);
@@ -161,7 +161,7 @@ async fn malformed_requests_get_an_error_and_never_a_tunnel() {
     }
 }
 
-// hbone#31, hbone#32
+// hbone#31, hbone#32, routing#70
 #[tokio::test(start_paused = true)]
 async fn metadata_is_optional_and_never_fatal() {
     let (near, far) = duplex(PIPE);
@@ -227,7 +227,7 @@ async fn dropped_request_is_refused_as_unavailable() {
     assert_eq!(error.status().unwrap(), 503);
 }
 
-// hbone#41, hbone#42
+// hbone#41, hbone#42, routing#65
 #[tokio::test(start_paused = true)]
 async fn success_is_sent_when_accepted_and_not_before() {
     let (mut server, mut peer) = server_and_peer().await;

@@ -197,7 +197,7 @@ mod tests {
         assert_eq!(Report(&error).to_string(), "connection failed: Connection refused (os error 111)");
     }
 
-    /// telemetry#22
+    /// telemetry#22, routing#45
     #[test]
     fn silence_on_the_hbone_port_names_its_usual_suspect() {
         let error = ConnectionError::NetworkPolicy {

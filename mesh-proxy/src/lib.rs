@@ -57,6 +57,7 @@
 #[cfg(feature = "admin")]
 pub mod admin;
 mod baggage;
+#[cfg(feature = "local-config")]
 pub mod config;
 mod connections;
 mod context;

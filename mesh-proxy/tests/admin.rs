@@ -361,3 +361,33 @@ async fn shutdown_ends_the_server_and_idle_connections() {
     idle.read_to_end(&mut Vec::new()).await.unwrap();
     assert!(TcpStream::connect(server.address).await.is_err());
 }
+
+/// Whoever does not read its answer, asks again and again or does not ask at all holds a place until another needs it.
+#[tokio::test]
+async fn slow_clients_do_not_keep_kubelet_from_its_answer() {
+    let server = Server::start(ReadinessEndpoint::new(Readiness::new()));
+    let request = b"GET /healthz/ready HTTP/1.1\r\nhost: example.org\r\n\r\n";
+    let mut slow = Vec::new();
+    for count in 0..200 {
+        let mut stream = TcpStream::connect(server.address).await.unwrap();
+        if count % 2 == 0 {
+            // An error says that it was closed meanwhile.
+            let _ = stream.write_all(&request.repeat(100)).await;
+        }
+        slow.push(stream);
+        if count % 50 == 0 {
+            assert_eq!(server.get("/healthz/ready").await.status, 200);
+        }
+    }
+    assert_eq!(server.get("/healthz/ready").await.status, 200);
+}
+
+#[tokio::test]
+async fn a_connection_serves_one_request() {
+    let server = Server::start(ReadinessEndpoint::new(Readiness::new()));
+    let mut stream = TcpStream::connect(server.address).await.unwrap();
+    stream.write_all(b"GET /healthz/ready HTTP/1.1\r\nhost: example.org\r\n\r\n").await.unwrap();
+    let mut response = String::new();
+    stream.read_to_string(&mut response).await.unwrap();
+    assert!(response.contains("connection: close") && response.ends_with("ready\n"), "{response}");
+}

@@ -124,7 +124,7 @@ async fn a_reset_stays_a_reset() {
     assert_eq!(mesh.client.seen.closed().await, (ResponseFlag::None, None));
 }
 
-/// hbone#37, telemetry#19
+/// hbone#37, telemetry#19, routing#64
 #[tokio::test]
 async fn a_denied_client_reaches_nothing_and_the_record_says_why() {
     let mesh = Mesh::start();
@@ -142,7 +142,7 @@ async fn a_denied_client_reaches_nothing_and_the_record_says_why() {
     assert_eq!((flag, error.unwrap().as_str()), (ResponseFlag::Connect, "http status: 401 Unauthorized"));
 }
 
-/// hbone#65, policy#48
+/// hbone#65, policy#48, routing#73
 #[tokio::test]
 async fn a_policy_that_comes_later_closes_what_it_denies() {
     let mesh = Mesh::start();
@@ -245,7 +245,7 @@ async fn a_listed_policy_that_arrives_in_time_decides() {
     assert_eq!(reply, 0);
 }
 
-/// hbone#38
+/// hbone#38, routing#46, routing#64
 #[tokio::test]
 async fn a_closed_port_is_refused_at_once() {
     let mesh = Mesh::start();
@@ -275,7 +275,7 @@ async fn two_client_addresses_never_share_a_connection() {
     assert_eq!(sources, [CLIENT, CLIENT_TOO]);
 }
 
-/// hbone#12, sockets#63
+/// hbone#12, sockets#63, routing#99
 #[tokio::test]
 async fn a_silent_peer_is_closed() {
     let mesh = Mesh::start_with(|settings| settings.handshake_timeout(Duration::from_millis(50)));
@@ -388,7 +388,7 @@ async fn a_connection_made_to_a_capture_port_itself_is_refused() {
     }
 }
 
-/// sockets#52, hbone#62
+/// sockets#52, hbone#62, routing#98
 #[tokio::test]
 async fn a_drain_waits_for_open_connections_and_takes_no_new_ones() {
     let mesh = Mesh::start_with(|settings| settings.drain_deadline(PATIENCE * 2));
@@ -421,7 +421,7 @@ async fn a_drain_waits_for_open_connections_and_takes_no_new_ones() {
     timeout(PATIENCE, mesh.server.running).await.unwrap().unwrap().unwrap();
 }
 
-/// telemetry#25, routing#107
+/// telemetry#25, routing#107, routing#98
 #[tokio::test]
 async fn what_outlives_the_drain_is_cut_and_reported() {
     let mesh = Mesh::start_with(|settings| settings.drain_deadline(Duration::from_millis(50)));

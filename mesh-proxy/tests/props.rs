@@ -176,7 +176,7 @@ proptest! {
             own_addresses: &[],
             ports: &ports,
         };
-        let route = outbound::resolve(&snapshot, &request, &mut fastrand::Rng::with_seed(seed));
+        let route = outbound::resolve(&snapshot, &request, seed);
         let owner = snapshot.workload_at(&NetworkAddress::new(Arc::clone(&source.network), ip));
         match route {
             Ok(Route::Passthrough { address }) => {

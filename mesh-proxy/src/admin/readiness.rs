@@ -46,8 +46,7 @@ impl Readiness {
 
     /// Whether nothing is pending and no drain has begun.
     pub fn is_ready(&self) -> bool {
-        let state = self.lock();
-        state.pending.is_empty() && !state.draining
+        self.verdict() == Verdict::Ready
     }
 
     /// The names of what is pending, sorted.
@@ -55,10 +54,29 @@ impl Readiness {
         self.lock().pending.keys().copied().collect()
     }
 
+    fn verdict(&self) -> Verdict {
+        let state = self.lock();
+        if state.draining {
+            Verdict::Draining
+        } else if state.pending.is_empty() {
+            Verdict::Ready
+        } else {
+            Verdict::Pending(state.pending.keys().copied().collect())
+        }
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         // Nothing panics while the state is half changed.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Whether to send traffic here, at one moment.
+#[derive(Debug, PartialEq, Eq)]
+enum Verdict {
+    Draining,
+    Pending(Vec<&'static str>),
+    Ready,
 }
 
 /// Something that has to be done before a process is ready.
@@ -100,13 +118,30 @@ impl Endpoint for ReadinessEndpoint {
         if request.method != Method::GET {
             return answer::empty(StatusCode::METHOD_NOT_ALLOWED);
         }
-        if self.0.is_ready() {
-            return answer::text(StatusCode::OK, "ready\n");
+        match self.0.verdict() {
+            Verdict::Draining => answer::text(StatusCode::SERVICE_UNAVAILABLE, "draining\n"),
+            Verdict::Pending(tasks) => {
+                let text = format!("not ready, pending: {}\n", tasks.join(", "));
+                answer::text(StatusCode::INTERNAL_SERVER_ERROR, text)
+            }
+            Verdict::Ready => answer::text(StatusCode::OK, "ready\n"),
         }
-        if self.0.lock().draining {
-            return answer::text(StatusCode::SERVICE_UNAVAILABLE, "draining\n");
-        }
-        let pending = self.0.pending_tasks().join(", ");
-        answer::text(StatusCode::INTERNAL_SERVER_ERROR, format!("not ready, pending: {pending}\n"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_drain_outweighs_what_is_pending() {
+        let readiness = Readiness::new();
+        assert_eq!(readiness.verdict(), Verdict::Ready);
+        let task = readiness.pending("state");
+        assert_eq!(readiness.verdict(), Verdict::Pending(vec!["state"]));
+        readiness.drain();
+        assert_eq!(readiness.verdict(), Verdict::Draining);
+        drop(task);
+        assert_eq!(readiness.verdict(), Verdict::Draining);
     }
 }

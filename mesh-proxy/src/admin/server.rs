@@ -1,4 +1,4 @@
-use std::{convert::Infallible, future::Future, io, pin::pin, sync::Arc, time::Duration};
+use std::{collections::VecDeque, convert::Infallible, future::Future, io, pin::pin, time::Duration};
 
 use bytes::Bytes;
 use http::{Request, Response, StatusCode, request::Parts};
@@ -7,22 +7,22 @@ use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::{Semaphore, watch},
-    task::spawn_blocking,
+    sync::watch,
+    task::{AbortHandle, spawn_blocking},
     time::sleep,
 };
 
 use super::answer;
 
-/// How many connections one server has open; further ones wait in the kernel's queue.
+/// How many connections one server has open; for a further one the oldest is closed.
 const MAX_CONNECTIONS: usize = 64;
-/// How long a client may take for the head of a request, or stay silent between two.
+/// How long a client may take for the head of its request.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(2);
 /// The least buffer hyper takes, and enough for any head these endpoints understand.
 const BUFFER_SIZE: usize = 8 * 1024;
-/// How long a connection may live: nobody holds a place for ever by reading slowly.
-const MAX_AGE: Duration = Duration::from_secs(300);
-/// How long a connection may go on once it was asked to end.
+/// How long a connection may live: enough for 100 MB over a slow forward, and nobody holds an answer for longer.
+const MAX_AGE: Duration = Duration::from_secs(60);
+/// How long a connection may go on once the server was asked to end.
 const GRACE: Duration = Duration::from_secs(5);
 /// How long to wait after a failed accept, which is usually for want of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -39,8 +39,9 @@ pub trait Endpoint: Clone + Send + Sync + 'static {
 
 /// Serves an endpoint on a listener until `shutdown` resolves; then open connections have five seconds to finish.
 ///
-/// At most 64 connections are open at a time, none for longer than five minutes. A request's head must arrive within two
-/// seconds and fit 8 KiB.
+/// A connection serves one request, whose head must arrive within two seconds and fit 8 KiB, and lives for a minute at
+/// most. At most 64 are open at a time; one more closes the oldest, so that whoever asks is heard, no matter how many
+/// neither ask nor read.
 ///
 /// # Errors
 ///
@@ -60,28 +61,30 @@ pub async fn serve(
 ) -> io::Result<()> {
     listener.set_nonblocking(true)?;
     let listener = TcpListener::from_std(listener)?;
-    let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
-    // Whoever holds the receiver sees the sender go.
-    let (serving, ended) = watch::channel(());
+    let mut open: VecDeque<AbortHandle> = VecDeque::with_capacity(MAX_CONNECTIONS);
+    // Whoever holds the receiver sees the sender go, and the sender when all receivers have gone.
+    let (serving, ended) = watch::channel(false);
     let mut shutdown = pin!(shutdown);
     loop {
-        let accept = async {
-            let place = Arc::clone(&places).acquire_owned().await;
-            (listener.accept().await, place)
-        };
-        let (accepted, place) = tokio::select! {
+        let accepted = tokio::select! {
             () = &mut shutdown => break,
-            accepted = accept => accepted,
+            accepted = listener.accept() => accepted,
         };
         match accepted {
             Ok((stream, _)) => {
+                open.retain(|connection| !connection.is_finished());
+                if open.len() >= MAX_CONNECTIONS
+                    && let Some(oldest) = open.pop_front()
+                {
+                    oldest.abort();
+                }
                 let (endpoint, mut ended) = (endpoint.clone(), ended.clone());
-                tokio::spawn(async move {
+                let connection = tokio::spawn(async move {
+                    let end = async { _ = ended.wait_for(|&ended| ended).await };
                     // A client that goes away or misbehaves concerns nobody else.
-                    let _ =
-                        serve_connection(stream, endpoint, async move { _ = ended.changed().await }).await;
-                    drop(place);
+                    let _ = serve_connection(stream, endpoint, end).await;
                 });
+                open.push_back(connection.abort_handle());
             }
             Err(error) => {
                 tracing::warn!(%error, "administrative connection could not be accepted");
@@ -89,9 +92,9 @@ pub async fn serve(
             }
         }
     }
-    drop((listener, serving));
-    // Every place is free once every connection has ended.
-    let _ = places.acquire_many(MAX_CONNECTIONS.try_into().unwrap_or(u32::MAX)).await;
+    drop((listener, ended));
+    serving.send_replace(true);
+    serving.closed().await;
     Ok(())
 }
 
@@ -106,12 +109,13 @@ async fn serve_connection(
         .header_read_timeout(HEADER_TIMEOUT)
         .max_buf_size(BUFFER_SIZE)
         .half_close(true)
+        .keep_alive(false)
         .serve_connection(TokioIo::new(stream), service);
     let mut connection = pin!(connection);
     tokio::select! {
         result = &mut connection => return result,
         () = ended => {}
-        () = sleep(MAX_AGE) => {}
+        () = sleep(MAX_AGE) => return Ok(()),
     }
     connection.as_mut().graceful_shutdown();
     tokio::select! {

@@ -1,4 +1,3 @@
 //! Sources of mesh state that need no control plane.
 
-#[cfg(feature = "local-config")]
 pub mod local;

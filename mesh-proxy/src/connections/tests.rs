@@ -1,6 +1,6 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use mesh_policy::{Action, MissingPolicy, Policy, Rule, Scope};
+use mesh_policy::{Action, Clause, Match, MissingPolicy, Policy, Rule, Scope};
 
 use super::*;
 use crate::{
@@ -142,6 +142,7 @@ async fn a_policy_that_comes_after_the_evaluation_finds_the_connection() {
     assert!(connections.lock().open.is_empty());
 }
 
+/// routing#75
 #[tokio::test]
 async fn a_missing_policy_closes_nothing_that_is_open() {
     let state = state();
@@ -163,6 +164,7 @@ async fn a_missing_policy_closes_nothing_that_is_open() {
     admitted.denied().await;
 }
 
+/// routing#77
 #[tokio::test]
 async fn connections_that_end_leave_nothing_behind() {
     let state = state();
@@ -171,4 +173,75 @@ async fn connections_that_end_leave_nothing_behind() {
         drop(connections.admit(facts(), &state, Duration::ZERO, &NoopObserver).await.unwrap());
     }
     assert!(connections.lock().open.is_empty());
+}
+
+/// A change that is undone before anybody looked leaves no connection that only it allowed.
+#[tokio::test]
+async fn what_was_allowed_only_meanwhile_is_closed() {
+    let state = state();
+    let connections = Connections::default();
+    let open = facts().workload;
+    let mut closed = Workload::clone(&open);
+    closed.authorization_policies = vec![PolicyName::new("shop", "attached")];
+    let closed = Arc::new(closed);
+    let attached = Policy {
+        scope: Scope::WorkloadSelector,
+        rules: vec![Rule {
+            clauses: vec![Clause {
+                matches: vec![Match { destination_ports: vec![8080], ..Match::default() }],
+            }],
+        }],
+        ..deny_all("attached")
+    };
+    let upsert = |record: &Arc<Workload>| Change::UpsertWorkload(Arc::clone(record));
+    state.apply([Change::UpsertPolicy(attached), upsert(&closed)]);
+    let elsewhere = InboundFacts { destination: "192.0.2.2:8081".parse().unwrap(), ..facts() };
+    let _always = connections.admit(elsewhere, &state, Duration::ZERO, &NoopObserver).await.unwrap();
+    state.apply([upsert(&open)]);
+    let mut meanwhile = connections.admit(facts(), &state, Duration::ZERO, &NoopObserver).await.unwrap();
+    // The very record of before.
+    state.apply([upsert(&closed)]);
+    assert_eq!(connections.recheck(&state).await, 2);
+    meanwhile.denied().await;
+}
+
+/// routing#74: what the only policy that allowed it has gone from is closed, as long as others allow anything.
+#[tokio::test]
+async fn a_connection_goes_with_the_policy_that_allowed_it() {
+    let state = state();
+    let connections = Connections::default();
+    let allow = |name: &str, port| {
+        let matches = vec![Match { destination_ports: vec![port], ..Match::default() }];
+        let rules = vec![Rule { clauses: vec![Clause { matches }] }];
+        Change::UpsertPolicy(Policy { action: Action::Allow, rules, ..deny_all(name) })
+    };
+    state.apply([allow("this", 8080), allow("other", 9090)]);
+    let mut admitted = connections.admit(facts(), &state, Duration::ZERO, &NoopObserver).await.unwrap();
+    state.apply([Change::RemovePolicy(PolicyName::new("shop", "other"))]);
+    connections.recheck(&state).await;
+    assert!(admitted.denied.try_recv().is_err());
+    state.apply([allow("other", 9090), Change::RemovePolicy(PolicyName::new("shop", "this"))]);
+    connections.recheck(&state).await;
+    admitted.denied().await;
+}
+
+/// routing#76
+#[tokio::test]
+async fn a_new_connection_does_not_wait_for_ten_thousand_to_be_rechecked() {
+    let state = state();
+    let connections = Connections::default();
+    let mut open = Vec::new();
+    for _ in 0..10_000 {
+        open.push(connections.admit(facts(), &state, Duration::ZERO, &NoopObserver).await.unwrap());
+    }
+    state.apply([Change::UpsertPolicy(Policy { dry_run: true, ..deny_all("watched") })]);
+    let rechecked = std::cell::Cell::new(None);
+    let admitted = async {
+        tokio::task::yield_now().await;
+        drop(connections.admit(facts(), &state, Duration::ZERO, &NoopObserver).await.unwrap());
+        rechecked.get()
+    };
+    let recheck = async { rechecked.set(Some(connections.recheck(&state).await)) };
+    assert_eq!(tokio::join!(recheck, admitted).1, None);
+    assert_eq!(rechecked.get(), Some(10_000));
 }

@@ -102,8 +102,7 @@ async fn resolve(
         own_addresses: &[accepted_on],
         ports: &context.ports,
     };
-    let route =
-        outbound::resolve(&snapshot, &request, &mut fastrand::Rng::new()).map_err(ConnectionError::Route)?;
+    let route = outbound::resolve(&snapshot, &request, fastrand::u64(..)).map_err(ConnectionError::Route)?;
     Ok(Resolved { epoch: snapshot.epoch(), workload, route })
 }
 

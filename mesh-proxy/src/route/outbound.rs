@@ -35,17 +35,13 @@ pub struct OutboundRequest<'a> {
 
 /// Chooses the route of a connection.
 ///
-/// Deterministic for a given snapshot, request and state of `rng`. Destinations that the mesh knows are never
+/// Deterministic for a given snapshot, request and `seed`, which decides between endpoints. Destinations that the mesh knows are never
 /// passed through: if they cannot be reached as they should be, that is an error.
 ///
 /// # Errors
 ///
 /// If there is no way to where the connection should go; the text says why.
-pub fn resolve(
-    snapshot: &Snapshot,
-    request: &OutboundRequest<'_>,
-    rng: &mut Rng,
-) -> Result<Route, RouteError> {
+pub fn resolve(snapshot: &Snapshot, request: &OutboundRequest<'_>, seed: u64) -> Result<Route, RouteError> {
     let destination = canonical(request.original_destination);
     let is_own = |own| request.ports.is_self_call(destination, own);
     if is_own(&request.source.addresses) || is_own(request.own_addresses) {
@@ -54,14 +50,14 @@ pub fn resolve(
     if !snapshot.is_synced() {
         return Err(RouteError::NotSynced);
     }
-    Resolver { snapshot, request, destination, rng }.resolve()
+    Resolver { snapshot, request, destination, rng: Rng::with_seed(seed) }.resolve()
 }
 
 struct Resolver<'a> {
     snapshot: &'a Snapshot,
     request: &'a OutboundRequest<'a>,
     destination: SocketAddr,
-    rng: &'a mut Rng,
+    rng: Rng,
 }
 
 impl<'a> Resolver<'a> {
@@ -72,7 +68,7 @@ impl<'a> Resolver<'a> {
         // waypoint that calls the workload it stands in front of would otherwise be sent to itself.
         if let Some(AddressOwner::Service(service)) =
             self.snapshot.owner_of(&address, Some(source.namespace()))
-            && let Some(waypoint) = waypoint::choose(service, self.rng)
+            && let Some(waypoint) = waypoint::choose(service, &mut self.rng)
         {
             return self.through_waypoint(waypoint, Some(service));
         }
@@ -113,7 +109,7 @@ impl<'a> Resolver<'a> {
         }
         let purpose = Purpose::Application;
         let balance = Balance { source, service, service_port: destination.port(), purpose };
-        match balance.choose(self.snapshot.endpoints(&service.id), self.rng) {
+        match balance.choose(self.snapshot.endpoints(&service.id), &mut self.rng) {
             Ok(chosen) => {
                 let workload = &chosen.endpoint.workload;
                 Ok(Some(Upstream { workload, port: chosen.port, service: Some(service) }))
@@ -130,7 +126,7 @@ impl<'a> Resolver<'a> {
         waypoint: &GatewayReference,
         service: Option<&Arc<Service>>,
     ) -> Result<Route, RouteError> {
-        let hop = waypoint::locate(self.snapshot, waypoint, self.request.source, self.rng);
+        let hop = waypoint::locate(self.snapshot, waypoint, self.request.source, &mut self.rng);
         let hop = hop.map_err(|why| match why {
             NoEndpoint::OtherNetwork => RouteError::CrossNetwork { destination: self.destination },
             NoEndpoint::Unfit => RouteError::UnknownWaypoint { waypoint: waypoint.clone() },

@@ -108,7 +108,7 @@ fn a_port_nobody_serves_closes_the_connection(workspace: &Workspace, family: Fam
     assert_eq!(pair.envoy.statistic("http.hbone.downstream_cx_total").unwrap(), 1);
 }
 
-// hbone#7
+// hbone#7, routing#102
 fn the_wrong_identity_is_refused(workspace: &Workspace, family: Family) {
     const PRESENTED: &str = "spiffe://cluster.local/ns/default/sa/somebody";
     let pair = Pair::to_envoy_as(workspace, family, |it, _id| it.identity(identity::trusted(PRESENTED)));

@@ -96,7 +96,7 @@ fn a_foreign_certificate_is_refused(workspace: &Workspace, family: Family) {
     server.handshake_as(Some(&foreign), &["-alpn", "h2"]).fails_with("SSL alert number");
 }
 
-// hbone#6: signed by the root that everybody trusts, which vouches for all trust domains.
+// hbone#6, routing#100: signed by the root that everybody trusts, which vouches for all trust domains.
 fn a_certificate_of_another_trust_domain_is_refused(workspace: &Workspace, family: Family) {
     let Some(server) = Server::start(workspace, family) else { return };
     let stranger = identity::trusted("spiffe://other.example.org/ns/default/sa/client");

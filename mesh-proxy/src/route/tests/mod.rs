@@ -2,7 +2,6 @@
 
 use std::{net::IpAddr, sync::Arc};
 
-use fastrand::Rng;
 use mesh_policy::MissingPolicy;
 
 use super::{
@@ -101,7 +100,7 @@ fn resolve_from(
         own_addresses: &[],
         ports: &ports,
     };
-    outbound::resolve(snapshot, &request, &mut Rng::with_seed(seed))
+    outbound::resolve(snapshot, &request, seed)
 }
 
 fn resolve(snapshot: &Snapshot, destination: &str) -> Result<Route, RouteError> {

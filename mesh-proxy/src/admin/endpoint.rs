@@ -36,7 +36,7 @@ impl AdminEndpoint {
         };
         match self.dump.render() {
             Ok(body) => {
-                let body = Bytes::from_owner(Dump { body: body.into(), _permit: permit });
+                let body = Bytes::from_owner(Dump { body, _permit: permit });
                 answer::typed(StatusCode::OK, JSON, body)
             }
             Err(error) => answer::text(StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")),

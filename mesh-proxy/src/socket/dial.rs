@@ -60,15 +60,10 @@ fn prepare(
 }
 
 fn assume(socket: &Socket, ip: IpAddr) -> io::Result<()> {
+    // It allows the bind, too: IP_FREEBIND, which the reference sets as well, would be one more system call for nothing.
     match ip {
-        IpAddr::V4(_) => {
-            socket.set_ip_transparent_v4(true)?;
-            socket.set_freebind_v4(true)?;
-        }
-        IpAddr::V6(_) => {
-            socket.set_ip_transparent_v6(true)?;
-            socket.set_freebind_v6(true)?;
-        }
+        IpAddr::V4(_) => socket.set_ip_transparent_v4(true)?,
+        IpAddr::V6(_) => socket.set_ip_transparent_v6(true)?,
     }
     bind_source(socket, ip)
 }

@@ -117,7 +117,7 @@ async fn other_requests_are_answered_with_400_and_disturb_nobody() {
     assert_eq!(refusals.count(), 5);
 }
 
-// hbone#35, hbone#87, hbone#90
+// hbone#35, hbone#87, hbone#88, hbone#90: there is no UDP mode, and none is negotiated
 #[tokio::test(start_paused = true)]
 async fn malformed_requests_get_an_error_and_never_a_tunnel() {
     let (server, mut peer) = server_and_peer().await;

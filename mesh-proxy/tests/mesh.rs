@@ -284,6 +284,16 @@ async fn a_silent_peer_is_closed() {
     assert!(mesh.server.seen.refused().await.starts_with("tls handshake not finished"));
 }
 
+/// hbone#93: there is no certificate to choose, so nothing is said at all; the wait is 5 s by default.
+#[tokio::test]
+async fn a_peer_of_a_workload_that_discovery_does_not_know_gets_no_handshake() {
+    let mesh = Mesh::start_with(|settings| settings.local_workload_wait(Duration::from_millis(50)));
+    mesh.state.apply([Change::RemoveWorkload("c//Pod/shop/server".into())]);
+    assert!(timeout(PATIENCE, mesh.shake_hands()).await.unwrap().is_err());
+    let refused = mesh.server.seen.refused().await;
+    assert!(refused.starts_with("failed to fetch information about local workload"), "{refused}");
+}
+
 /// hbone#12: strangers take none of the places of the workload's own connections.
 #[tokio::test]
 async fn a_stranger_too_many_is_closed_at_once() {

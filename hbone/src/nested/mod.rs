@@ -12,7 +12,7 @@
 //! ```
 //!
 //! [`Nested`] composes the two from what is there already: a [`Pool`] of connections to gateways, and a
-//! [`Service`] of the caller's that secures a tunnel. Both requests name the same destination and say the same about the
+//! [`Service`](tower_service::Service) of the caller's that secures a tunnel. Both requests name the same destination and say the same about the
 //! client, since they are made from one.
 //!
 //! * **Each tunnel has an inner connection of its own**, unless asked otherwise: the gateway balances outer tunnels, so

@@ -14,6 +14,9 @@ use crate::{
 };
 
 /// Why the pool did not open a tunnel. `E` is the error of the service that dials.
+///
+/// It is an [`Error`](StdError) where `E` is one, which `Box<dyn Error>` is not: a service whose middleware boxes errors has
+/// to be given one of a type.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum PoolError<E> {

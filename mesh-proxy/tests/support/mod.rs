@@ -5,6 +5,7 @@
 use std::{
     collections::HashMap,
     fmt::Display,
+    io,
     net::{IpAddr, SocketAddr},
     num::NonZeroUsize,
     sync::{Arc, Mutex},
@@ -93,13 +94,18 @@ impl Mesh {
 
     /// The client's end of a TLS connection to the server's HBONE port, without a proxy behind it.
     pub(crate) async fn known_peer(&self) -> TlsStream<TcpStream> {
+        self.shake_hands().await.unwrap()
+    }
+
+    /// What becomes of a TLS handshake with the server's HBONE port.
+    pub(crate) async fn shake_hands(&self) -> io::Result<TlsStream<TcpStream>> {
         let config = ClientConfigBuilder::new(testing::provider())
             .identity(self.client.identities.clone(), CertSelector::fixed(CLIENT_ID.parse().unwrap()))
             .expect_peer(ExpectedPeer::exact([SERVER_ID.parse().unwrap()]))
             .build()
             .unwrap();
         let stream = TcpStream::connect(self.server.listening.inbound_hbone.unwrap()).await.unwrap();
-        TlsConnector::from(config).connect(mesh_identity::server_name(), stream).await.unwrap()
+        TlsConnector::from(config).connect(mesh_identity::server_name(), stream).await
     }
 
     /// Makes the server's workload an endpoint of a service, whose port 80 it serves at `port`.

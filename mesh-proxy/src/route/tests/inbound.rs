@@ -103,7 +103,7 @@ fn waypoint_receives_for_what_it_stands_in_front_of() {
     assert_eq!(shown_at(&snapshot, &waypoint, "198.51.100.1:80"), "BadRequest");
 }
 
-// routing#60, hbone#46
+// routing#60, hbone#46; hbone#50 and hbone#51 are refused, since no PROXY header is written
 #[test]
 fn application_that_takes_tunnels_takes_any_address_on_its_port() {
     let mut tunnelled = cart();

@@ -96,6 +96,8 @@
 //! | no identity, header or token | positive fields false, negative ones true | the same |
 //! | workload without labels | selected by no selector that has some | lists every policy with a selector of its namespace and the root namespace |
 //! | path that normalised twice is another one (`/a/%2e%2e;/b`) | refused with the status 400 | as normalised once |
+//! | host that a DENY, CUSTOM or AUDIT lists, or an ALLOW excludes | matches with any port or the one listed, with and without a dot at the end, whichever way the request writes it; one without a port has 80 and 443 | as written, without case |
+//! | other hosts | as written, without case | the same |
 //! | `connection.sni` | without case | value as written against the name in lower case |
 //! | `user-agent` | line by line, as other headers | its lines joined by commas |
 //! | CUSTOM that names the peer or a token | refused | asked before tokens are known |

@@ -190,8 +190,8 @@ codes! {
         "waypoints take every `*` in a namespace for a wildcard, node proxies only one at an end", "keep one `*`, at an end";
     HostForm = "host-form", Warning, "an authority has neither scheme nor path, so this matches no request",
         "write the name alone, such as `example.org`";
-    HostPort = "host-port", Warning, "a request that names a port in its authority is not matched, which is a way around the rule",
-        "list the host a second time with `:*` behind it";
+    HostPort = "host-port", Warning, "a request that names a port in its authority, or ends the name in a dot, is not matched, which is a way around the rule",
+        "list what the host may end in, or restrict the rule by ports";
     MethodCase = "method-case", Warning, "methods are compared in upper case", "write it in upper case";
     PathForm = "path-form", Warning, "paths begin with `/` and are compared without query and fragment, so this matches no request",
         "write the path alone";

@@ -55,12 +55,21 @@ fn check_operation(about: About<'_>, operation: &Operation, path: Path<'_>, repo
     for (name, values, evadable) in
         [("hosts", &operation.hosts, denies), ("notHosts", &operation.not_hosts, !denies)]
     {
-        let any_port = values.iter().any(|value| value.ends_with(":*"));
+        // Strictly, none of these ways leads around it.
+        let evadable = evadable && about.surroundings.semantics == Semantics::Istio;
         each(values, path.field(name), |text, path| {
             if text.contains('/') {
                 report.value(Code::HostForm, path, text);
-            } else if evadable && !any_port && !text.contains(':') && !text.ends_with('*') {
-                report.value(Code::HostPort, path, text);
+            } else if evadable && !text.contains(':') && !text.ends_with('*') {
+                let listed = |rest: &str| values.iter().any(|other| other.strip_prefix(text) == Some(rest));
+                match text.starts_with('*') {
+                    true => report.value(Code::HostPort, path, text),
+                    false if listed(":*") && listed(".*") => {}
+                    false => {
+                        let instead = format!("list `{text}:*` and `{text}.*` as well");
+                        report.value_with(Code::HostPort, path, text, instead);
+                    }
+                }
             }
         });
     }

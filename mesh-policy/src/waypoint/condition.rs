@@ -8,7 +8,7 @@ use super::{
     ClaimValue,
     attribute::Attribute,
     attributes::{Attributes, Request},
-    value::{Account, Glob, PathTemplate, RequestPrincipal, SCHEME, trust_domain},
+    value::{Account, Glob, KeptHost, PathTemplate, RequestPrincipal, SCHEME, trust_domain},
 };
 use crate::{Semantics, StringMatch, explain::alternatives};
 
@@ -28,6 +28,8 @@ pub(crate) enum Values {
     Accounts(Box<[Account]>),
     /// Of namespaces and trust domains.
     Globs(Box<[Glob]>),
+    /// Of the authority, where it must not be dodged.
+    Hosts(Box<[KeptHost]>),
     /// Of the metadata of filters: of the value itself, or of an element of its list.
     Metadata(Box<[(StringMatch, bool)]>),
     Paths(Box<[PathMatch]>),
@@ -61,6 +63,10 @@ impl Condition {
             Values::Accounts(accounts) => attributes.has_account(accounts),
             Values::Globs(globs) if self.attribute == Attribute::Namespace => attributes.has_namespace(globs),
             Values::Globs(globs) => attributes.has_trust_domain(globs),
+            Values::Hosts(hosts) => {
+                let authority = attributes.request.as_ref().and_then(|request| request.facts.authority);
+                authority.is_some_and(|authority| hosts.iter().any(|host| host.matches(authority)))
+            }
             Values::Metadata(values) => self.fits_metadata(values, attributes),
             Values::Paths(paths) => {
                 let request = attributes.request.as_ref();
@@ -206,7 +212,7 @@ fn fits_joined<'a, L: Iterator<Item = &'a [u8]>>(pattern: &StringMatch, lines: i
 }
 
 /// Compares with the text in lower case.
-fn fits_folded(pattern: &StringMatch, text: &str) -> bool {
+pub(super) fn fits_folded(pattern: &StringMatch, text: &str) -> bool {
     let text = text.as_bytes();
     let eq = |text: &[u8], pattern: &str| {
         text.len() == pattern.len() && text.iter().map(u8::to_ascii_lowercase).eq(pattern.bytes())
@@ -227,6 +233,7 @@ impl Values {
         match self {
             Self::Accounts(values) => values.is_empty(),
             Self::Globs(values) => values.is_empty(),
+            Self::Hosts(values) => values.is_empty(),
             Self::Metadata(values) => values.is_empty(),
             Self::Paths(values) => values.is_empty(),
             Self::Ports(values) => values.is_empty(),
@@ -242,6 +249,7 @@ impl fmt::Display for Values {
         match self {
             Self::Accounts(values) => alternatives(f, values),
             Self::Globs(values) => alternatives(f, values),
+            Self::Hosts(values) => alternatives(f, values),
             Self::Metadata(values) => {
                 let shown: Vec<_> = values
                     .iter()

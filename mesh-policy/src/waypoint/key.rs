@@ -13,7 +13,7 @@ use super::{
     attributes::Attributes,
     condition::{Condition, PathMatch, Values},
     policy::{Alternative, Clause, CompiledRule},
-    value::{SCHEME, accounts_within, namespaces_within},
+    value::{Authority, KeptHost, SCHEME, accounts_within, namespaces_within},
 };
 use crate::{
     Semantics, StringMatch,
@@ -34,6 +34,7 @@ pub(crate) struct Shape {
 enum Form {
     Account,
     Always,
+    HostName(TextShape),
     Issuer(TextShape),
     Namespace,
     Port,
@@ -46,6 +47,7 @@ enum Form {
 #[derive(Clone, Copy, Debug)]
 enum Key<'a> {
     Account(&'a str, &'a str),
+    HostName(Text<'a>),
     Issuer(Text<'a>),
     Namespace(&'a str),
     Port(u16),
@@ -170,6 +172,7 @@ impl Condition {
                 self.attribute == Attribute::Namespace
                     && values.iter().all(|value| value.literal().is_some_and(|value| !value.contains('/')))
             }
+            Values::Hosts(values) => values.iter().all(|value| value.of_name().is_some()),
             Values::Metadata(_) => false,
             // Its lines may have to be joined, which takes room.
             Values::Texts(_) => {
@@ -193,6 +196,9 @@ impl Condition {
                 if self.holds_unseen {
                     found(Key::Namespace(UNSEEN));
                 }
+            }
+            Values::Hosts(values) => {
+                values.iter().filter_map(KeptHost::of_name).for_each(|name| found(Key::HostName(name)));
             }
             Values::Metadata(_) => {}
             Values::Paths(values) => values.iter().for_each(|value| {
@@ -218,6 +224,7 @@ impl<'a> Key<'a> {
     fn form(self) -> Form {
         match self {
             Self::Account(..) => Form::Account,
+            Self::HostName(text) => Form::HostName(text.shape()),
             Self::Issuer(text) => Form::Issuer(text.shape()),
             Self::Namespace(_) => Form::Namespace,
             Self::Port(_) => Form::Port,
@@ -242,16 +249,18 @@ impl<'a> Key<'a> {
             Self::Account(..) => Breadth::One,
             Self::Namespace(_) | Self::Port(_) => Breadth::Some,
             Self::Range(range) => Breadth::of_range(&range),
-            Self::Issuer(text) | Self::Subject(text) | Self::Text(text) => match text {
-                Text::Presence | Text::Prefix("" | "/") | Text::Suffix("") => Breadth::All,
-                Text::Exact(_) if matches!(self, Self::Subject(_)) => Breadth::One,
-                Text::Exact(_) if matches!(self, Self::Issuer(_)) => Breadth::Some,
-                Text::Exact(_) if *attribute == Attribute::Principal => Breadth::One,
-                Text::Exact(_) => Breadth::Few,
-                // Rules of one service differ by path more than by anything else.
-                Text::Prefix(_) | Text::Suffix(_) if *attribute == Attribute::Path => Breadth::Few,
-                Text::Prefix(_) | Text::Suffix(_) => Breadth::Many,
-            },
+            Self::HostName(text) | Self::Issuer(text) | Self::Subject(text) | Self::Text(text) => {
+                match text {
+                    Text::Presence | Text::Prefix("" | "/") | Text::Suffix("") => Breadth::All,
+                    Text::Exact(_) if matches!(self, Self::Subject(_)) => Breadth::One,
+                    Text::Exact(_) if matches!(self, Self::Issuer(_)) => Breadth::Some,
+                    Text::Exact(_) if *attribute == Attribute::Principal => Breadth::One,
+                    Text::Exact(_) => Breadth::Few,
+                    // Rules of one service differ by path more than by anything else.
+                    Text::Prefix(_) | Text::Suffix(_) if *attribute == Attribute::Path => Breadth::Few,
+                    Text::Prefix(_) | Text::Suffix(_) => Breadth::Many,
+                }
+            }
         };
         if is_shared { max(breadth, Breadth::Some) } else { breadth }
     }
@@ -262,12 +271,14 @@ impl<'a> Key<'a> {
             Self::Namespace(namespace) => fingerprint(seed, namespace.as_bytes(), folding),
             Self::Port(port) => fingerprint(seed, &port.to_ne_bytes(), folding),
             Self::Range(net) => range(seed, &net),
-            Self::Issuer(text) | Self::Subject(text) | Self::Text(text) => match text {
-                Text::Exact(text) | Text::Prefix(text) | Text::Suffix(text) => {
-                    fingerprint(seed, text.as_bytes(), folding)
+            Self::HostName(text) | Self::Issuer(text) | Self::Subject(text) | Self::Text(text) => {
+                match text {
+                    Text::Exact(text) | Text::Prefix(text) | Text::Suffix(text) => {
+                        fingerprint(seed, text.as_bytes(), folding)
+                    }
+                    Text::Presence => fingerprint(seed, &[], folding),
                 }
-                Text::Presence => fingerprint(seed, &[], folding),
-            },
+            }
         }
     }
 }
@@ -300,6 +311,10 @@ pub(super) fn for_each_fingerprint(shape: &Shape, attributes: &Attributes<'_>, m
             (None, None) => {}
         },
         Form::Always => visit(fingerprint(seed, &[], Folding::None)),
+        Form::HostName(shape) => {
+            let authority = attributes.request.as_ref().and_then(|request| request.facts.authority);
+            authority.into_iter().for_each(|authority| text(shape, Authority::of(authority).name.as_bytes()));
+        }
         Form::Issuer(shape) => {
             attributes
                 .claims()

@@ -188,7 +188,21 @@ const PATHS: &[&str] = &[
     "/a{*}",
     "/admin",
 ];
-const HOSTS: &[&str] = &["Example.com", "example.com:*", "*.example.com", "*", "exam*", "*:8080", "a*b"];
+const HOSTS: &[&str] = &[
+    "Example.com",
+    "example.com:*",
+    "*.example.com",
+    "*",
+    "exam*",
+    "*:8080",
+    "a*b",
+    "example.com:80",
+    "*:443",
+    "x.",
+    "*80",
+    "[::1]",
+    "example.com.*",
+];
 const SNIS: &[&str] = &["cart.example.org", "Cart.example.org", "*.example.org", "cart*", "*"];
 const TEXTS: &[&str] = &["x", "a,b", "x*", "*x", "*", "ua1,ua2", "ua1*", "*ua2", "ua2"];
 const CLAIMS: &[&str] = &["admin", "adm*", "*min", "*", "https://iss.example.org", "alice"];
@@ -297,7 +311,23 @@ pub(crate) fn call() -> impl Strategy<Value = Call> {
     );
     let request = (
         select(vec!["GET", "POST", "get"]),
-        option::weighted(0.9, select(vec!["example.com", "EXAMPLE.com:8080", "www.Example.com", "x", ""])),
+        option::weighted(
+            0.9,
+            select(vec![
+                "example.com",
+                "EXAMPLE.com:8080",
+                "www.Example.com",
+                "x",
+                "",
+                "example.com.",
+                "Example.com:80",
+                "www.example.com.:0443",
+                "x:",
+                "x:80:80",
+                "[::1]:8080",
+                "x.",
+            ]),
+        ),
         select(vec![
             "/a", "/a?x=/b", "/a/", "/a/b", "/a/x/b/", "//end", "/end", "/x/end", "/a/b.txt", "/admin",
             "/a//", "/a/[b]",

@@ -286,7 +286,8 @@ impl Context<'_> {
             if let Some(any) = self.any(key, values)? {
                 all &= any;
             }
-            if let Some(any) = self.any(key, not_values)? {
+            let negated = if key == "hosts" { "notHosts" } else { key };
+            if let Some(any) = self.any(negated, not_values)? {
                 all &= !any;
             }
         }
@@ -308,7 +309,8 @@ impl Context<'_> {
 
     fn fits(&self, key: &str, value: &str) -> Result<bool, Unusable> {
         let call = self.call;
-        let of_requests = ["methods", "paths", "hosts"].contains(&key) || key.starts_with("request.");
+        let of_requests =
+            ["methods", "paths", "hosts", "notHosts"].contains(&key) || key.starts_with("request.");
         if of_requests && self.point.is_stream {
             return Err(Unusable);
         }
@@ -336,10 +338,12 @@ impl Context<'_> {
             "destination.ip" => in_range(call.destination.ip(), value)?,
             "methods" => value == "*" || string(value, &call.method),
             "paths" => self.path(value)?,
-            "hosts" => call
-                .authority
-                .as_ref()
-                .is_some_and(|host| value == "*" || string(&value.to_lowercase(), &host.to_lowercase())),
+            "hosts" | "notHosts" => call.authority.as_ref().is_some_and(|host| {
+                let (value, host) = (value.to_lowercase(), host.to_lowercase());
+                let lets_in = (key == "hosts") == (self.action == Action::Allow);
+                let keeps_out = self.point.semantics == Semantics::Strict && !lets_in;
+                value == "*" || string(&value, &host) || keeps_out && is_way_to_write(&value, &host)
+            }),
             "connection.sni" => call.sni.as_ref().is_some_and(|sni| match self.point.semantics {
                 Semantics::Istio => string(value, &sni.to_lowercase()),
                 Semantics::Strict => string(&value.to_lowercase(), &sni.to_lowercase()),
@@ -610,4 +614,27 @@ pub(crate) fn regex(pattern: &str) -> Regex {
     COMPILED.with_borrow_mut(|compiled| {
         compiled.entry(pattern.to_owned()).or_insert_with(|| Regex::new(pattern).unwrap()).clone()
     })
+}
+
+/// Whether a host is what a value says, if the authority were written otherwise.
+fn is_way_to_write(value: &str, host: &str) -> bool {
+    let cut = |text: &str| {
+        let parts = regex(r"^(?<name>\[.*\]|[^:]*):0*(?<port>[0-9]+)$");
+        let (name, port) = match parts.captures(text) {
+            Some(parts) => (parts["name"].to_owned(), Some(parts["port"].to_owned())),
+            None => {
+                let without_colon = regex(r"^(\[.*\]|[^:]*):$").is_match(text);
+                (text[..text.len() - usize::from(without_colon)].to_owned(), None)
+            }
+        };
+        (regex(r"\.*$").replace(&name, "").into_owned(), port)
+    };
+    let (host, port) = cut(host);
+    let ports = port.map_or_else(|| vec!["80".to_owned(), "443".to_owned()], |port| vec![port]);
+    if let Some(prefix) = value.strip_suffix('*').filter(|_| !value.starts_with('*')) {
+        return ports.iter().any(|port| format!("{host}:{port}").starts_with(prefix));
+    }
+    let (name, wanted) = cut(value.strip_prefix('*').unwrap_or(value));
+    let fits = if value.starts_with('*') { host.ends_with(&name) } else { host == name };
+    fits && wanted.is_none_or(|wanted| ports.contains(&wanted))
 }

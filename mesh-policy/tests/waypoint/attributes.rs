@@ -2,11 +2,48 @@
 
 use mesh_policy::{
     Semantics::{Istio, Strict},
-    object::{Operation, Source},
+    Verdict,
+    object::{Action, AuthorizationPolicy, Operation, Rule, Source},
     waypoint::{ClaimValue, ForwardedFor, Headers, RequestFacts},
 };
 
 use crate::support::*;
+
+// Who is denied a host writes it in another way.
+#[test]
+fn strictly_no_way_to_write_a_host_leads_around_a_deny() {
+    let excluded = |value: &str| Rule {
+        to: vec![Operation { not_hosts: vec![value.to_owned()], ..Operation::default() }],
+        ..Rule::default()
+    };
+    for (value, host, wide) in [
+        ("example.com", "example.com:80", true),
+        ("example.com", "example.com.", true),
+        ("example.com", "EXAMPLE.com.:8443", true),
+        ("example.com:443", "example.com", true),
+        ("example.com:443", "example.com:80", false),
+        ("*.example.com", "a.example.com:80", true),
+        ("example.com", "example.com.evil.org", false),
+    ] {
+        let call = Call { authority: Some(host.to_owned()), ..get("/") };
+        let denied = |semantics, set: &AuthorizationPolicy| {
+            let set = requests(semantics, std::slice::from_ref(set));
+            reason_of(&set, &call, |reason| reason.verdict()) == Verdict::Deny
+        };
+        let by_deny = policy(Action::Deny, "p", vec![to(vec![hosts(&[value])])]);
+        let by_exclusion = policy(Action::Allow, "p", vec![excluded(value)]);
+        for policy in [by_deny, by_exclusion] {
+            assert_eq!(denied(Strict, &policy), wide, "{policy:?} {host}");
+            assert!(!denied(Istio, &policy), "{policy:?} {host}");
+        }
+        // What lets in does so for what is written: no ALLOW is wider, and no exception of a DENY.
+        let by_allow = policy(Action::Allow, "p", vec![to(vec![hosts(&[value])])]);
+        let by_exception = policy(Action::Deny, "p", vec![excluded(value)]);
+        for policy in [by_allow, by_exception] {
+            assert!(denied(Strict, &policy) && denied(Istio, &policy), "{policy:?} {host}");
+        }
+    }
+}
 
 // policy#65, policy#66, policy#67
 #[test]
@@ -32,7 +69,10 @@ fn hosts_are_compared_without_case_and_with_their_port() {
         ("example.com", " example.com", false),
     ] {
         let call = Call { authority: Some(host.to_owned()), ..get("/") };
-        assert_eq!(matches_by_both(&to(vec![hosts(&[value])]), &call), expected, "{value} {host}");
+        let rule = to(vec![hosts(&[value])]);
+        assert_eq!(matches(Istio, &rule, &call), expected, "{value} {host}");
+        // Strictly, a DENY matches more.
+        assert_eq!(admits(Strict, &[allow(vec![rule])], &call), expected, "{value} {host}");
     }
     let without = Call { authority: None, ..get("/") };
     assert!(!matches_by_both(&to(vec![hosts(&["*"])]), &without));

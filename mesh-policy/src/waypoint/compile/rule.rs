@@ -11,7 +11,7 @@ use crate::{
         attribute::{Attribute, KeyError},
         condition::{Condition, Values},
         policy::{Alternative, Clause, DroppedRule, RulePart},
-        value::{Account, Glob, RequestPrincipal},
+        value::{Account, Glob, KeptHost, RequestPrincipal},
     },
 };
 
@@ -99,7 +99,7 @@ impl RuleContext<'_> {
         if values.is_empty() {
             return Ok(());
         }
-        let values = self.values(&attribute, values)?;
+        let values = self.values(&attribute, negated, values)?;
         if self.compiler.point == Point::Stream && attribute.is_of_requests() {
             // What a stream does not have cannot allow it, and does not keep the rest from denying it.
             return match self.action {
@@ -114,7 +114,7 @@ impl RuleContext<'_> {
         Ok(())
     }
 
-    fn values(&self, attribute: &Attribute, values: &[String]) -> Result<Values, DroppedRule> {
+    fn values(&self, attribute: &Attribute, negated: bool, values: &[String]) -> Result<Values, DroppedRule> {
         let domains = || self.compiler.mesh.trust_domains();
         Ok(match attribute {
             Attribute::DestinationIp | Attribute::RemoteIp | Attribute::SourceIp => {
@@ -143,6 +143,13 @@ impl RuleContext<'_> {
                 let is_own = domains().any(|domain| domain == value);
                 if is_own { domains().map(Glob::new).collect() } else { vec![Glob::new(value)] }
             })),
+            // Whoever is not matched passes: by a value of a DENY, or one that an ALLOW excludes.
+            Attribute::Host
+                if self.compiler.semantics == Semantics::Strict
+                    && (self.action == Action::Allow) == negated =>
+            {
+                Values::Hosts(all(values, |value| [KeptHost::new(text(&value.to_ascii_lowercase()))]))
+            }
             Attribute::Host => Values::Texts(all(values, |value| [text(&value.to_ascii_lowercase())])),
             // Names reach this in lower case: a value in another never fits, by Istio's reading.
             Attribute::Sni => Values::Texts(all(values, |value| {

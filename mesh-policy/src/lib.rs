@@ -53,6 +53,7 @@
 //! | [`ConnectionFacts`] | what is known about a connection |
 //! | [`Decision`], [`Verdict`], [`Reason`] | the answer |
 //! | [`Explanation`] | the answer with its proof |
+//! | [`wire`] | policies as a control plane sends them: refused or used, with the last good one kept |
 //! | [`waypoint`] | the same for requests and streams at waypoints, from objects as users write them |
 //!
 //! # Semantics
@@ -137,6 +138,7 @@ mod set;
 pub mod simulate;
 mod string_match;
 pub mod waypoint;
+pub mod wire;
 
 pub use decision::{Decision, Reason, Verdict};
 pub use explain::{

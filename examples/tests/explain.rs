@@ -275,6 +275,22 @@ fn a_denial_of_plaintext_names_the_peer_authentication() {
     assert_eq!(answers[2]["verdict"], "allow");
 }
 
+// Nobody serves it in the files, and whoever does has the labels that it selects.
+#[test]
+fn a_service_without_workloads_is_asked_about_by_what_it_selects() {
+    let text = "apiVersion: v1\nkind: Service\nmetadata: {namespace: shop, name: cart}\nspec: {selector: {app: cart}, ports: [{port: 80}]}\n---\n\
+                apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\nmetadata: {namespace: shop, name: own}\n\
+                spec: {action: DENY, selector: {matchLabels: {app: APP}}, rules: [{from: [{source: {namespaces: [bank]}}]}]}\n";
+    let bank = ["--from", "spiffe://cluster.local/ns/bank/sa/till", "--to", "shop/cart:80"];
+    for (app, code) in [("cart", 1), ("web", 0)] {
+        for semantics in ["strict", "istio"] {
+            let folder = Folder::new("selects", &text.replace("APP", app));
+            let arguments = [&bank[..], &["--semantics", semantics]].concat();
+            assert_eq!(folder.run(&arguments).0, code, "{app} {semantics}");
+        }
+    }
+}
+
 #[test]
 fn one_bad_line_does_not_stop_the_others() {
     let policy = r#"{"apiVersion":"security.istio.io/v1","kind":"AuthorizationPolicy","metadata":{"namespace":"foo","name":"p"},"spec":{"action":"DENY","rules":[{"to":[{"operation":{"ports":["65616"]}}]}]}}"#;
@@ -287,12 +303,13 @@ fn one_bad_line_does_not_stop_the_others() {
             r#"{{"id":"d","semantics":"strict","failClosed":true,"point":"tcp","policies":{policy},"port":80}}"#
         ),
         r#"{"id":"e","point":"node","port":80}"#.to_owned(),
+        "[]".to_owned(),
     ];
     let (code, answers) = batch(&lines.each_ref().map(String::as_str));
     assert_eq!(code, 2);
     let verdicts: Vec<_> = answers.iter().map(|answer| answer["verdict"].as_str().unwrap()).collect();
     // Part D, 2: in Istio's reading the port vanishes and everything is denied.
-    assert_eq!(verdicts, ["deny", "error", "error", "error", "deny", "allow"]);
+    assert_eq!(verdicts, ["deny", "error", "error", "error", "deny", "allow", "error"]);
     assert_eq!(answers[0]["problems"][0]["code"], "bad-port");
     assert_eq!(answers[2]["problems"][0]["path"], "spec.rules[0].to[0].operation.ports[0]");
     assert_eq!((&answers[3]["id"], &answers[3]["line"]), (&"c".into(), &4.into()));

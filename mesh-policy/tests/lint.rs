@@ -126,6 +126,7 @@ fn cases() -> Vec<(String, Code, &'static str)> {
         (when("{key: 'request.auth.claims[a]b]', values: [x]}"), ClaimBrackets, "spec.rules[0].when[0].key"),
         (operation("{ports: ['65616']}"), BadPort, "spec.rules[0].to[0].operation.ports[0]"),
         (operation("{hosts: ['https://example.org/']}"), HostForm, "spec.rules[0].to[0].operation.hosts[0]"),
+        (operation("{hosts: [exämple.org]}"), HostForm, "spec.rules[0].to[0].operation.hosts[0]"),
         (
             deny("{to: [{operation: {hosts: [example.org]}}]}"),
             HostPort,
@@ -358,6 +359,24 @@ fn every_code_of_lint_has_a_case() {
     let missing: Vec<_> =
         Code::ALL.iter().filter(|code| code.level() < Level::Refused && !tested.contains(code)).collect();
     assert!(missing.is_empty(), "{missing:?}");
+}
+
+// Istio compares authorities as they are written.
+#[test]
+fn hosts_can_be_dodged_by_istios_reading_only() {
+    let has = |semantics, hosts: &str| {
+        let text = at_waypoint("DENY", &format!("{{to: [{{operation: {{hosts: [{hosts}]}}}}]}}"));
+        found(&text, &surroundings(semantics)).iter().any(|(code, _)| *code == Code::HostPort)
+    };
+    for (hosts, istio) in [
+        ("example.org", true),
+        ("'*.example.org'", true),
+        ("example.org, 'example.org:*'", true),
+        ("example.org, 'example.org:*', 'example.org.*'", false),
+        ("'example.org:80'", false),
+    ] {
+        assert_eq!((has(Semantics::Istio, hosts), has(Semantics::Strict, hosts)), (istio, false), "{hosts}");
+    }
 }
 
 #[test]

@@ -27,11 +27,11 @@ fn address(address: &[u8], length: u32) -> WireAddress {
 }
 
 fn verdict(policies: &ReceivedPolicies, namespace: &str, listed: &[PolicyName]) -> Verdict {
-    let peer: SpiffeId = "spiffe://example.org/ns/shop/sa/cart".parse().unwrap();
+    let peer: SpiffeId = "spiffe://example.org/ns/shop/sa/cart".parse().expect("a value");
     let facts = ConnectionFacts {
-        source: "192.0.2.1".parse().unwrap(),
+        source: "192.0.2.1".parse().expect("a value"),
         peer: Some(&peer),
-        destination: "192.0.2.2:80".parse().unwrap(),
+        destination: "192.0.2.2:80".parse().expect("a value"),
         namespace,
         policies: listed,
     };

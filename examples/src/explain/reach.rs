@@ -159,19 +159,24 @@ pub(super) fn reach(world: &World, compiled: &Compiled, client: Client<'_>, to: 
         None => client,
     };
     let note = world.note_of(seen.address);
-    let at_node = |workload, port| at_node(compiled, seen, workload, namespace, port, note);
+    let at_node = |workload, labels, port| at_node(compiled, seen, workload, labels, namespace, port, note);
     match to {
-        Destination::Workload(workload, port) => hops.push(at_node(Some(workload), port)),
+        Destination::Workload(workload, port) => {
+            hops.push(at_node(Some(workload), &workload.labels, port));
+        }
         Destination::Service(service, port) => {
             let before = hops.len();
             for workload in world.endpoints(service) {
                 if let Some(port) = workload.target_port(port) {
-                    hops.push(at_node(Some(workload), port));
+                    hops.push(at_node(Some(workload), &workload.labels, port));
                 }
             }
             if hops.len() == before {
                 let port = port.target.parse().unwrap_or(port.port);
-                hops.push(at_node(None, port));
+                // Whoever serves it has the labels that it selects.
+                let mut labels = unsaid_labels();
+                labels.extend(service.selector.clone());
+                hops.push(at_node(None, &labels, port));
             }
         }
     }
@@ -256,12 +261,11 @@ fn at_node(
     compiled: &Compiled,
     client: Client<'_>,
     workload: Option<&Workload>,
+    labels: &BTreeMap<String, String>,
     namespace: &str,
     port: u16,
     note: Option<&'static str>,
 ) -> Hop {
-    let nobody = unsaid_labels();
-    let labels = workload.map_or(&nobody, |workload| &workload.labels);
     let mut listed = compiled.listing.listed_by(namespace, labels);
     listed.extend(workload.iter().flat_map(|workload| workload.listed.iter().cloned()));
     let facts = ConnectionFacts {

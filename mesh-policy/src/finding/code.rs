@@ -188,7 +188,7 @@ codes! {
         "write each name in brackets of its own: `request.auth.claims[a][b]`";
     NamespaceWildcard = "namespace-wildcard", Warning,
         "waypoints take every `*` in a namespace for a wildcard, node proxies only one at an end", "keep one `*`, at an end";
-    HostForm = "host-form", Warning, "an authority has neither scheme nor path, so this matches no request",
+    HostForm = "host-form", Warning, "an authority has neither scheme nor path, and nothing but ASCII, so this matches no request",
         "write the name alone, such as `example.org`";
     HostPort = "host-port", Warning, "a request that names a port in its authority, or ends the name in a dot, is not matched, which is a way around the rule",
         "list what the host may end in, or restrict the rule by ports";

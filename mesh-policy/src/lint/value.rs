@@ -60,6 +60,9 @@ fn check_operation(about: About<'_>, operation: &Operation, path: Path<'_>, repo
         each(values, path.field(name), |text, path| {
             if text.contains('/') {
                 report.value(Code::HostForm, path, text);
+            } else if !text.is_ascii() {
+                let instead = "write the name as it is sent, in ASCII: `xn--…`".to_owned();
+                report.value_with(Code::HostForm, path, text, instead);
             } else if evadable && !text.contains(':') && !text.ends_with('*') {
                 let listed = |rest: &str| values.iter().any(|other| other.strip_prefix(text) == Some(rest));
                 match text.starts_with('*') {

@@ -87,6 +87,10 @@ struct Batch<'a> {
 
 impl Batch<'_> {
     fn answer(&mut self, text: &str) -> Result<Value, Fault> {
+        // serde would read the fields of a list by their order.
+        if !text.starts_with('{') {
+            return Err(Fault::new("the line is not a JSON object"));
+        }
         // Unlike a text of YAML, JSON may hold a name twice, and which was meant is unknown; serde refuses it for
         // all names that are known here.
         let line: Line = serde_json::from_str(text).map_err(|error| Fault::new(error.to_string()))?;

@@ -14,7 +14,12 @@ use std::{
 };
 
 use examples::lab::{Host, Network, Process, Workspace};
-use mesh_policy::{Semantics, crd::read, object::AuthorizationPolicy};
+use mesh_policy::{
+    Semantics,
+    crd::read,
+    object::AuthorizationPolicy,
+    waypoint::{ExtensionProvider, Mesh, ProviderProtocol},
+};
 use serde_json::Value;
 
 use super::program;
@@ -29,26 +34,54 @@ const TOKENS: &str = "envoy.filters.http.jwt_authn";
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
-// policy#61 to policy#94, and part D of the facts.
+// policy#61 to policy#74, policy#77 to policy#87, policy#89 to policy#95, policy#100, and part D of the facts.
 fn istio_semantics_are_envoys(workspace: &Workspace, _family: Family) {
     let Some(envoy) = program::envoy() else { return };
     let network = Network::new(workspace).unwrap();
     let [client, server] =
         [("client", 10), ("server", 20)].map(|(name, number)| network.host(name, number).unwrap());
-    let http: Vec<_> = requests::POLICIES.iter().map(|spec| policies(spec)).collect();
+    let plain = Mesh::new("cluster.local");
+    let mut aliased = Mesh::new("mesh.example.org");
+    aliased.trust_domain_aliases = vec!["old.example.org".to_owned()];
+    let mut asking = plain.clone();
+    let asks = ExtensionProvider { protocol: ProviderProtocol::Http, fail_open: false };
+    asking.providers.insert("asks".to_owned(), asks);
+    let http = [
+        (requests::POLICIES, &plain),
+        (requests::ALIASED_POLICIES, &aliased),
+        (requests::CUSTOM_POLICIES, &asking),
+    ];
+    let http: Vec<_> =
+        http.iter().flat_map(|(specs, mesh)| specs.iter().map(|spec| Set::new(spec, mesh))).collect();
     let tcp: Vec<_> = streams::POLICIES
         .iter()
         .enumerate()
         .map(|(index, spec)| {
-            bootstrap::stream_ports(index).map(|port| policies(&spec.replace("@PORT", &port.to_string())))
+            bootstrap::stream_ports(index)
+                .map(|port| Set::new(&spec.replace("@PORT", &port.to_string()), &plain))
         })
         .collect();
-    let config = bootstrap::bootstrap(&http, &tcp, streams::PEER_ID);
+    let named: Vec<_> = streams::NAMED_POLICIES.iter().map(|spec| Set::new(spec, &plain)).collect();
+    let config = bootstrap::bootstrap(&http, &tcp, &named, streams::PEER_ID);
     let _envoy = start(&envoy, &server, &config, workspace);
     wait_until_listening(&client, &server);
     let mut differences = requests::compare(&client, &server, &http);
     differences.extend(streams::compare(&client, &server, &tcp));
+    differences.extend(streams::compare_named(&client, &server, &named));
     assert!(differences.is_empty(), "{} differences:\n{}", differences.len(), differences.join("\n"));
+}
+
+/// Policies in a mesh.
+struct Set {
+    spec: String,
+    policies: Vec<AuthorizationPolicy>,
+    mesh: Mesh,
+}
+
+impl Set {
+    fn new(specs: &str, mesh: &Mesh) -> Self {
+        Self { spec: specs.to_owned(), policies: policies(specs), mesh: mesh.clone() }
+    }
 }
 
 /// The policies of a text: a spec on each line that does not begin with a space, in the namespace `foo`.

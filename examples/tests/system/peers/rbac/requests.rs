@@ -9,16 +9,15 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 use examples::lab::Host;
 use mesh_policy::{
     Semantics, Verdict,
-    object::AuthorizationPolicy,
     waypoint::{
-        Claims, ForwardedFor, Headers, Mesh, PathNormalization, RequestFacts, RequestPolicySet, StreamFacts,
-        Target,
+        Answer, Claims, ForwardedFor, Headers, PathNormalization, RequestFacts, RequestPolicySet, Step,
+        StreamFacts, Target,
     },
 };
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{bootstrap::HTTP_PORT, claims::encode};
+use super::{Set, bootstrap::HTTP_PORT, claims::encode};
 
 /// A set of policies on each.
 pub(super) const POLICIES: &[&str] = &[
@@ -109,12 +108,48 @@ pub(super) const POLICIES: &[&str] = &[
     "{rules: [{when: [{key: 'request.auth.claims[nested][role]', values: [admin]}]}]}",
     "{rules: [{when: [{key: 'request.auth.claims[dotted.name]', values: [x]}]}]}",
     "{rules: [{when: [{key: 'request.auth.claims[level]', values: ['7', 'true']}]}]}",
+    // The same by condition, and what else has a negation.
+    "{rules: [{when: [{key: source.namespace, values: [foo]}, {key: source.principal, notValues: ['*/sa/b']}]}]}",
+    "{rules: [{when: [{key: source.serviceAccount, values: [foo/a, a.b]}]}]}",
+    "{rules: [{when: [{key: source.trustDomain, values: ['other.*']}]}]}",
+    "{rules: [{from: [{source: {notIpBlocks: [192.0.2.10]}}]}]}",
+    "{rules: [{from: [{source: {notRequestPrincipals: ['https://issuer.example.org/*']}}]}]}",
+    "{rules: [{when: [{key: request.auth.audiences, notValues: [web]}, {key: request.auth.presenter, notValues: ['app*']}]}]}",
+    "{action: DENY, rules: [{to: [{operation: {hosts: [example.com]}}]}]}",
     // How they combine.
     "{action: DENY, rules: [{when: [{key: no.such.key, values: [a]}]}]}",
     "{rules: [{when: [{key: no.such.key, values: [a]}]}, {to: [{operation: {methods: [PUT]}}]}]}",
     "{rules: [{from: [{source: {namespaces: [foo]}}, {source: {ipBlocks: [198.51.100.1]}}], to: [{operation: {methods: [GET], notPaths: [/admin]}}, {operation: {paths: [/foo/a]}}], when: [{key: 'request.headers[x-tenant]', notValues: [bad]}]}]}",
     "{action: DENY, rules: [{from: [{source: {notNamespaces: [foo]}}], to: [{operation: {paths: [/admin]}}]}]}\n{rules: [{to: [{operation: {methods: [GET]}}]}]}",
     "{action: AUDIT, rules: [{}]}\n{action: DENY, rules: [{to: [{operation: {hosts: [shop]}}]}]}",
+];
+
+/// In a mesh of another trust domain that has an alias: policy#94, policy#95.
+pub(super) const ALIASED_POLICIES: &[&str] = &[
+    "{rules: [{from: [{source: {principals: [mesh.example.org/ns/foo/sa/a]}}]}]}",
+    "{rules: [{from: [{source: {principals: [old.example.org/ns/foo/sa/a]}}]}]}",
+    "{rules: [{from: [{source: {principals: [cluster.local/ns/foo/sa/a]}}]}]}",
+    "{rules: [{from: [{source: {principals: ['*/ns/foo/sa/a', other.domain/ns/foo/sa/a]}}]}]}",
+    "{action: DENY, rules: [{from: [{source: {notPrincipals: [old.example.org/ns/foo/sa/a]}}]}]}",
+    "{rules: [{from: [{source: {trustDomains: [old.example.org]}}]}]}",
+    "{rules: [{from: [{source: {trustDomains: [cluster.local]}}]}]}",
+    "{action: DENY, rules: [{from: [{source: {notTrustDomains: [mesh.example.org]}}]}]}",
+    "{rules: [{when: [{key: source.principal, values: [cluster.local/ns/foo/sa/a]}]}]}",
+    "{rules: [{when: [{key: source.trustDomain, notValues: [mesh.example.org]}]}]}",
+    "{rules: [{from: [{source: {namespaces: [foo], notPrincipals: [cluster.local/ns/foo/sa/b]}}]}]}",
+];
+
+/// Where `asks` is a provider of the mesh, and no other: policy#61, policy#100, and part B2.
+pub(super) const CUSTOM_POLICIES: &[&str] = &[
+    "{action: CUSTOM, provider: {name: asks}, rules: [{}]}",
+    "{action: CUSTOM, provider: {name: asks}, rules: [{to: [{operation: {paths: ['/admin*']}}]}]}",
+    "{action: CUSTOM, provider: {name: asks}, rules: [{}]}\n{action: DENY, rules: [{to: [{operation: {methods: [PUT]}}]}]}",
+    "{action: CUSTOM, provider: {name: asks}, rules: [{to: [{operation: {paths: [/admin]}}]}]}\n{rules: [{to: [{operation: {methods: [GET]}}]}]}",
+    "{action: CUSTOM, provider: {name: asks}, rules: [{when: [{key: 'request.headers[x-tenant]', notValues: [a]}]}]}",
+    "{action: CUSTOM, provider: {name: asks}, rules: [{when: [{key: request.auth.principal, notValues: ['*']}]}]}",
+    "{action: CUSTOM, provider: {name: asks}, rules: [{from: [{source: {requestPrincipals: ['*']}}]}]}",
+    "{action: CUSTOM, provider: {name: gone}, rules: [{to: [{operation: {paths: ['/foo*']}}]}]}",
+    "{action: CUSTOM, provider: {name: gone}, rules: [{to: [{operation: {hosts: [shop]}}]}]}\n{rules: [{}]}",
 ];
 
 #[derive(Debug)]
@@ -140,7 +175,7 @@ const FOO_A: &str = "spiffe://cluster.local/ns/foo/sa/a";
 fn requests() -> Vec<Request> {
     let mut all =
         vec![Request { method: "PUT", ..DEFAULT }, Request { method: "PATCH", peer: None, ..DEFAULT }];
-    for host in ["EXAMPLE.com", "example.com:8080", "shop", "other.com.", "example.org"] {
+    for host in ["EXAMPLE.com", "example.com:8080", "example.com.", "shop", "other.com.", "example.org"] {
         all.push(Request { host, ..DEFAULT });
     }
     for path in [
@@ -183,6 +218,9 @@ fn requests() -> Vec<Request> {
         Some("spiffe://cluster.local/ns/bar/ns/foo/sa/a"),
         Some("spiffe://cluster.local/ns/a.b/sa/a.b"),
         Some("spiffe://cluster.local/ns/foo/sa/a-b"),
+        Some("spiffe://mesh.example.org/ns/foo/sa/a"),
+        Some("spiffe://mesh.example.org/ns/foo/sa/b"),
+        Some("spiffe://old.example.org/ns/foo/sa/a"),
         Some("spiffe://cluster.local"),
         Some("https://cluster.local/ns/foo/sa/a"),
         Some("cluster.local/ns/foo/sa/a"),
@@ -205,6 +243,9 @@ fn requests() -> Vec<Request> {
         &[("x-forwarded-for", "198.51.100.7"), ("x-forwarded-for", "203.0.113.9")],
         &[("x-forwarded-for", "203.0.113.9:80")],
         &[("x-forwarded-for", "nonsense")],
+        &[("x-answer", "allow")],
+        &[("x-answer", "deny")],
+        &[("x-answer", "allow"), ("x-tenant", "a")],
     ] {
         all.push(Request { headers, ..DEFAULT });
     }
@@ -237,14 +278,14 @@ fn requests() -> Vec<Request> {
 }
 
 /// What Envoy decides otherwise.
-pub(super) fn compare(client: &Host, server: &Host, sets: &[Vec<AuthorizationPolicy>]) -> Vec<String> {
+pub(super) fn compare(client: &Host, server: &Host, sets: &[Set]) -> Vec<String> {
     let destination = SocketAddr::new(server.v4(), HTTP_PORT);
     let mut envoy = BufReader::new(client.connect(destination).unwrap());
     let mut differences = Vec::new();
     let requests = requests();
     let mut denied = 0_usize;
-    for (index, policies) in sets.iter().enumerate() {
-        let set = RequestPolicySet::istio(Mesh::new("cluster.local")).replaced(policies).unwrap();
+    for (index, Set { policies, mesh, spec }) in sets.iter().enumerate() {
+        let set = RequestPolicySet::istio(mesh.clone()).replaced(policies).unwrap();
         for request in &requests {
             let ours = decide(&set, request, client, destination);
             let status = ask(&mut envoy, index, request);
@@ -252,7 +293,7 @@ pub(super) fn compare(client: &Host, server: &Host, sets: &[Vec<AuthorizationPol
             assert!(matches!(status, 200 | 403), "{status} for {request:?}");
             denied += usize::from(envoys == Verdict::Deny);
             if ours != envoys {
-                differences.push(format!("{}\n  {request:?}: Envoy {envoys}, ours {ours}", POLICIES[index]));
+                differences.push(format!("{spec}\n  {request:?}: Envoy {envoys}, ours {ours}"));
             }
         }
     }
@@ -286,7 +327,16 @@ fn decide(set: &RequestPolicySet, request: &Request, client: &Host, destination:
         headers: Headers::Lines(&lines),
         claims: claims.as_ref(),
     };
-    set.evaluate_request(&facts).without_providers().verdict()
+    let allows = request.headers.contains(&("x-answer", "allow"));
+    let mut step = set.evaluate_request(&facts);
+    loop {
+        match step {
+            Step::Ask(question) => {
+                step = question.answer(if allows { Answer::Allow } else { Answer::Deny });
+            }
+            Step::Decided(decision) => return decision.verdict(),
+        }
+    }
 }
 
 /// The status of Envoy's answer.

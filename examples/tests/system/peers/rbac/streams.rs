@@ -8,11 +8,13 @@ use std::{
 use examples::lab::Host;
 use mesh_policy::{
     Verdict,
-    object::AuthorizationPolicy,
-    waypoint::{Mesh, StreamFacts, StreamPolicySet, Target},
+    waypoint::{StreamFacts, StreamPolicySet, Target},
 };
 
-use super::bootstrap::stream_ports;
+use super::{
+    Set,
+    bootstrap::{named_port, stream_ports},
+};
 
 pub(super) const PEER_ID: &str = "spiffe://cluster.local/ns/foo/sa/a";
 
@@ -51,26 +53,83 @@ pub(super) const POLICIES: &[&str] = &[
     "{rules: [{from: [{source: {trustDomains: ['*']}}]}]}\n{action: DENY, rules: [{from: [{source: {serviceAccounts: [foo/b]}}]}]}",
 ];
 
+/// For streams that begin with a hello of TLS, or do not: policy#91, and part D, 7 and 13.
+pub(super) const NAMED_POLICIES: &[&str] = &[
+    "{rules: [{when: [{key: connection.sni, values: [cart.example.org]}]}]}",
+    "{rules: [{when: [{key: connection.sni, values: [Cart.example.org]}]}]}",
+    "{rules: [{when: [{key: connection.sni, values: ['*.example.org']}]}]}",
+    "{rules: [{when: [{key: connection.sni, values: ['cart*', 'other*']}]}]}",
+    "{rules: [{when: [{key: connection.sni, values: ['*']}]}]}",
+    "{rules: [{when: [{key: connection.sni, notValues: [cart.example.org]}]}]}",
+    "{action: DENY, rules: [{when: [{key: connection.sni, values: [cart.example.org]}]}]}",
+    "{action: DENY, rules: [{when: [{key: connection.sni, notValues: ['*.example.org']}]}]}",
+];
+
+/// What Envoy decides otherwise about names of servers.
+pub(super) fn compare_named(client: &Host, server: &Host, sets: &[Set]) -> Vec<String> {
+    let mut differences = Vec::new();
+    for (index, Set { policies, mesh, spec }) in sets.iter().enumerate() {
+        let destination = SocketAddr::new(server.v4(), named_port(index));
+        let set = StreamPolicySet::istio(mesh.clone()).replaced(policies).unwrap();
+        for name in [None, Some("cart.example.org"), Some("CART.example.ORG"), Some("other.example.com")] {
+            let facts = facts(client, destination, None, name);
+            let ours = set.evaluate_stream(&facts).without_providers();
+            let hello = name.map_or_else(|| b"no hello".to_vec(), client_hello);
+            let envoys = if is_allowed(client, destination, &hello) { Verdict::Allow } else { Verdict::Deny };
+            if ours.verdict() != envoys {
+                differences.push(format!("{spec} for {name:?}: Envoy {envoys}, ours {ours:?}"));
+            }
+        }
+    }
+    differences
+}
+
+/// A hello that asks for a server by name (RFC 8446 §4.1.2, RFC 6066 §3).
+fn client_hello(name: &str) -> Vec<u8> {
+    fn sized(width: usize, bytes: &[u8]) -> Vec<u8> {
+        let length = bytes.len().to_be_bytes();
+        [&length[length.len() - width..], bytes].concat()
+    }
+    let host = [&[0][..], &sized(2, name.as_bytes())].concat();
+    let names = [&[0, 0][..], &sized(2, &sized(2, &host))].concat();
+    let versions = [0, 43, 0, 3, 2, 3, 4];
+    let extensions = sized(2, &[&names[..], &versions].concat());
+    let (session, suites, compressions) = ([0], [0, 2, 0x13, 1], [1, 0]);
+    let body = [&[3, 3][..], &[7; 32], &session, &suites, &compressions, &extensions].concat();
+    let handshake = [&[1][..], &sized(3, &body)].concat();
+    [&[22, 3, 1][..], &sized(2, &handshake)].concat()
+}
+
+fn facts<'a>(
+    client: &Host,
+    destination: SocketAddr,
+    peer: Option<&'a str>,
+    sni: Option<&'a str>,
+) -> StreamFacts<'a> {
+    StreamFacts {
+        target: Target::Workload { namespace: "foo", labels: &[] },
+        source: client.v4(),
+        remote: client.v4(),
+        peer,
+        destination,
+        sni,
+        metadata: &[],
+    }
+}
+
 /// What Envoy decides otherwise.
-pub(super) fn compare(client: &Host, server: &Host, sets: &[[Vec<AuthorizationPolicy>; 2]]) -> Vec<String> {
+pub(super) fn compare(client: &Host, server: &Host, sets: &[[Set; 2]]) -> Vec<String> {
     let mut differences = Vec::new();
     for (index, sets) in sets.iter().enumerate() {
-        for ((policies, port), peer) in sets.iter().zip(stream_ports(index)).zip([Some(PEER_ID), None]) {
+        for ((Set { policies, mesh, spec }, port), peer) in
+            sets.iter().zip(stream_ports(index)).zip([Some(PEER_ID), None])
+        {
             let destination = SocketAddr::new(server.v4(), port);
-            let set = StreamPolicySet::istio(Mesh::new("cluster.local")).replaced(policies).unwrap();
-            let facts = StreamFacts {
-                target: Target::Workload { namespace: "foo", labels: &[] },
-                source: client.v4(),
-                remote: client.v4(),
-                peer,
-                destination,
-                sni: None,
-                metadata: &[],
-            };
+            let set = StreamPolicySet::istio(mesh.clone()).replaced(policies).unwrap();
+            let facts = facts(client, destination, peer, None);
             let ours = set.evaluate_stream(&facts).without_providers();
-            let envoys = if is_allowed(client, destination) { Verdict::Allow } else { Verdict::Deny };
+            let envoys = if is_allowed(client, destination, b"x") { Verdict::Allow } else { Verdict::Deny };
             if ours.verdict() != envoys {
-                let spec = POLICIES[index];
                 differences.push(format!("{spec} with {peer:?}: Envoy {envoys}, ours {ours:?}"));
             }
         }
@@ -79,8 +138,8 @@ pub(super) fn compare(client: &Host, server: &Host, sets: &[[Vec<AuthorizationPo
 }
 
 /// Whether a byte comes back.
-fn is_allowed(client: &Host, destination: SocketAddr) -> bool {
+fn is_allowed(client: &Host, destination: SocketAddr, first: &[u8]) -> bool {
     let mut stream = client.connect(destination).unwrap();
-    stream.write_all(b"x").unwrap();
+    stream.write_all(first).unwrap();
     matches!(stream.read(&mut [0]), Ok(1))
 }

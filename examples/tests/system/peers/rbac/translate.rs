@@ -3,6 +3,8 @@
 use mesh_policy::object::{Action, AuthorizationPolicy, Condition, Operation, Rule, Source};
 use serde_json::{Map, Value, json};
 
+use super::Set;
+
 /// What the filter sees.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Chain {
@@ -11,14 +13,39 @@ pub(super) enum Chain {
 }
 
 /// The rules of the filter for one action, or nothing if there is no policy with it.
-pub(super) fn rules(policies: &[AuthorizationPolicy], action: Action, chain: Chain) -> Option<Value> {
+pub(super) fn rules(set: &Set, action: Action, chain: Chain) -> Option<Value> {
+    rules_of(set, action, chain, |_| true)
+}
+
+/// The rules of CUSTOM, by whether their provider exists: those that choose what is asked about, or those that deny.
+pub(super) fn custom_rules(set: &Set, exists: bool) -> Option<Value> {
+    rules_of(set, Action::Custom, Chain::Http, |policy| {
+        let name = policy.provider.as_ref().map_or("", |provider| &provider.name);
+        set.mesh.providers.contains_key(name) == exists
+    })
+}
+
+fn rules_of(
+    set: &Set,
+    action: Action,
+    chain: Chain,
+    wanted: impl Fn(&AuthorizationPolicy) -> bool,
+) -> Option<Value> {
     let mut compiled = Map::new();
-    let chosen: Vec<_> =
-        policies.iter().filter(|policy| policy.action == action && !policy.is_dry_run()).collect();
+    let mut chosen: Vec<_> =
+        set.policies.iter().filter(|policy| policy.action == action && !policy.is_dry_run()).collect();
+    chosen.retain(|policy| wanted(policy));
+    let domains: Vec<_> =
+        std::iter::once(&set.mesh.trust_domain).chain(&set.mesh.trust_domain_aliases).cloned().collect();
     for policy in &chosen {
-        let translate = Translate { action, chain, namespace: &policy.metadata.namespace };
+        let translate = Translate { action, chain, namespace: &policy.metadata.namespace, domains: &domains };
+        let provider = policy
+            .provider
+            .as_ref()
+            .map_or(String::new(), |asked| format!("istio-ext-authz-{}-", asked.name));
         let name = |index: usize| {
-            format!("ns[{}]-policy[{}]-rule[{index}]", policy.metadata.namespace, policy.metadata.name)
+            let (namespace, name) = (&policy.metadata.namespace, &policy.metadata.name);
+            format!("{provider}ns[{namespace}]-policy[{name}]-rule[{index}]")
         };
         if policy.rules.is_empty() {
             let never =
@@ -31,7 +58,7 @@ pub(super) fn rules(policies: &[AuthorizationPolicy], action: Action, chain: Cha
             }
         }
     }
-    let kind = if action == Action::Deny { "DENY" } else { "ALLOW" };
+    let kind = if action == Action::Allow { "ALLOW" } else { "DENY" };
     (!chosen.is_empty()).then(|| json!({ "action": kind, "policies": compiled }))
 }
 
@@ -39,6 +66,8 @@ struct Translate<'a> {
     action: Action,
     chain: Chain,
     namespace: &'a str,
+    /// The mesh's own, and its aliases.
+    domains: &'a [String],
 }
 
 /// A rule that is left out.
@@ -94,10 +123,14 @@ impl Translate<'_> {
         let direct = |text: &str| Some(json!({ "direct_remote_ip": range(text)? }));
         let remote = |text: &str| Some(json!({ "remote_ip": range(text)? }));
         let mut all = All::new();
-        self.id(&source.principals, &source.not_principals, false, &principal, &mut all)?;
+        let [principals, not_principals] =
+            [&source.principals, &source.not_principals].map(|all| self.aliased(all));
+        self.id(&principals, &not_principals, false, &principal, &mut all)?;
         self.id(&source.namespaces, &source.not_namespaces, false, &namespace, &mut all)?;
         self.id(&source.service_accounts, &source.not_service_accounts, false, &account, &mut all)?;
-        self.id(&source.trust_domains, &source.not_trust_domains, false, &trust_domain, &mut all)?;
+        let [domains, not_domains] =
+            [&source.trust_domains, &source.not_trust_domains].map(|all| self.own(all));
+        self.id(&domains, &not_domains, false, &trust_domain, &mut all)?;
         self.id(&source.ip_blocks, &source.not_ip_blocks, false, &direct, &mut all)?;
         self.id(&source.remote_ip_blocks, &source.not_remote_ip_blocks, false, &remote, &mut all)?;
         let token = |text: &str| Some(request_principal(text));
@@ -130,9 +163,13 @@ impl Translate<'_> {
             "request.auth.principal" => self.id(values, not_values, true, &token, principals),
             "source.ip" => self.id(values, not_values, false, &direct, principals),
             "source.namespace" => self.id(values, not_values, false, &namespace, principals),
-            "source.principal" => self.id(values, not_values, false, &principal, principals),
+            "source.principal" => {
+                self.id(&self.aliased(values), &self.aliased(not_values), false, &principal, principals)
+            }
             "source.serviceAccount" => self.id(values, not_values, false, &account, principals),
-            "source.trustDomain" => self.id(values, not_values, false, &trust_domain, principals),
+            "source.trustDomain" => {
+                self.id(&self.own(values), &self.own(not_values), false, &trust_domain, principals)
+            }
             _ => {
                 if let Some(name) = bracketed(key, "request.headers") {
                     let line = |text: &str| Some(json!({ "header": header(name, text, false) }));
@@ -197,6 +234,29 @@ impl Translate<'_> {
             all.push(if negated { not(negation, any_of) } else { any_of });
         }
         Ok(())
+    }
+
+    /// Principals of one of the mesh's trust domains are those of all of them.
+    fn aliased(&self, values: &[String]) -> Vec<String> {
+        let expand = |value: &String| match value.split('/').collect::<Vec<_>>()[..] {
+            [domain, ns, namespace, sa, account]
+                if domain == "cluster.local" || self.domains.iter().any(|own| own == domain) =>
+            {
+                let of = |own: &String| [own, ns, namespace, sa, account].join("/");
+                self.domains.iter().map(of).collect()
+            }
+            _ => vec![value.clone()],
+        };
+        values.iter().flat_map(expand).collect()
+    }
+
+    /// And so are the trust domains themselves.
+    fn own(&self, values: &[String]) -> Vec<String> {
+        let expand = |value: &String| match self.domains.contains(value) {
+            true => self.domains.to_vec(),
+            false => vec![value.clone()],
+        };
+        values.iter().flat_map(expand).collect()
     }
 
     fn account(&self, text: &str) -> Value {

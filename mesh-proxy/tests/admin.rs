@@ -313,7 +313,7 @@ async fn config_dump_has_the_shape_that_tools_read() {
     assert_eq!(dump["certificates"][0]["state"], "Initializing");
 }
 
-// telemetry#47, telemetry#49, control-plane#68
+// telemetry#47, telemetry#49, control-plane#68, identity#82
 #[tokio::test]
 async fn certificates_are_shown_without_their_keys() {
     let authority = Authority::new("example.org");

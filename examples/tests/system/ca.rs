@@ -33,6 +33,7 @@ cases![
 /// Bound on anything that is waited for.
 const PATIENCE: Duration = Duration::from_secs(40);
 
+// identity#64
 fn the_first_certificate_comes_from_the_authority(workspace: &Workspace, family: Family) {
     let mesh = MeshBuilder::new(workspace, family).authority(&[]).start();
     let app = mesh.serve(Behaviour::Echo);
@@ -45,6 +46,9 @@ fn the_first_certificate_comes_from_the_authority(workspace: &Workspace, family:
         let line = format!("signed {id} for {id}", id = pod.identity());
         assert_eq!(signed.iter().filter(|signed| signed.contains(&line)).count(), 1, "{signed:#?}");
     }
+    // The mesh has two workloads, and each proxy has asked for its own and nobody else.
+    assert!(!signed.iter().any(|line| line.contains("refused")), "{signed:#?}");
+    assert_eq!(signed.iter().filter(|line| line.contains("signed ")).count(), 2, "{signed:#?}");
 }
 
 // identity#45, identity#46

@@ -3,7 +3,7 @@
 #![cfg(feature = "local-config")]
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
-use std::{fs, path::PathBuf, sync::Arc, time::Duration};
+use std::{fs, io::ErrorKind, path::PathBuf, sync::Arc, time::Duration};
 
 use mesh_policy::{MissingPolicy, StringMatch};
 use mesh_proxy::{
@@ -434,4 +434,22 @@ async fn a_file_that_was_gone_comes_back_whole_or_not_at_all() {
     assert!(matches!(next_count(&mut file).await, Err(LocalConfigError::Read { .. })));
     fs::write(&path, with_workloads(4)).unwrap();
     assert!(is_quiet(&mut file).await);
+}
+
+/// Such a thing would keep its reader for ever, or fill the memory.
+#[tokio::test(start_paused = true)]
+async fn what_cannot_be_a_configuration_is_not_read() {
+    let directory = Directory::new("no-file");
+    let huge = directory.write("huge.yaml", "");
+    fs::File::options().write(true).open(&huge).unwrap().set_len((1 << 30) + 1).unwrap();
+    for (path, kind) in [
+        (directory.0.clone(), ErrorKind::InvalidInput),
+        (PathBuf::from("/dev/zero"), ErrorKind::InvalidInput),
+        (huge, ErrorKind::FileTooLarge),
+    ] {
+        let Err(LocalConfigError::Read { source, .. }) = LocalConfigFile::new(&path).next().await else {
+            panic!("{} was read", path.display());
+        };
+        assert_eq!(source.kind(), kind);
+    }
 }

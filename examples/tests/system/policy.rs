@@ -13,6 +13,7 @@ cases![
     a_policy_added_later_closes_an_open_connection,
     addresses_decide,
     namespaces_decide,
+    plaintext_is_closed_without_a_byte_where_only_proved_peers_may,
     ports_decide,
     principals_decide,
     service_accounts_decide,
@@ -57,6 +58,18 @@ fn a_policy_added_later_closes_an_open_connection(workspace: &Workspace, family:
     let record = mesh.server.access(|record| record.level() == "error");
     assert_eq!(record.field("error"), Some("connection closed due to policy change"));
     assert!(is_refused(mesh.client.host.connect(mesh.app())));
+}
+
+/// routing#71: as Istio writes a PeerAuthentication in STRICT mode for its node proxies.
+fn plaintext_is_closed_without_a_byte_where_only_proved_peers_may(workspace: &Workspace, family: Family) {
+    let strict = policy("strict", "Deny", &["notPrincipals: [!Presence []]".to_owned()]);
+    let mesh = MeshBuilder::new(workspace, family).policy(&strict).start();
+    let app = mesh.serve(Behaviour::Echo);
+    assert!(is_refused(mesh.outside.connect(mesh.app())));
+    assert!(app.peers().is_empty());
+    let record = mesh.server.access(|record| record.level() == "error");
+    assert!(record.field("error").unwrap().contains("explicitly denied by: default/strict"), "{record:?}");
+    ping(&mut mesh.connect(mesh.app()), b"proved");
 }
 
 /// Tries both actions, each with a match that fits the client's connection and with one that does not.

@@ -80,11 +80,10 @@ impl SocketOptions {
         if let Err(error) = socket.set_tcp_keepalive(&params) {
             tracing::trace!(%error, "keepalive not set");
         }
-        if self.user_timeout {
-            let timeout = keepalive.time + keepalive.interval * keepalive.retries;
-            if let Err(error) = socket.set_tcp_user_timeout(Some(timeout)) {
-                tracing::trace!(%error, "user timeout not set");
-            }
+        if self.user_timeout
+            && let Err(error) = socket.set_tcp_user_timeout(Some(keepalive.patience()))
+        {
+            tracing::trace!(%error, "user timeout not set");
         }
     }
 }
@@ -98,6 +97,16 @@ pub struct Keepalive {
     pub interval: Duration,
     /// Unanswered probes before the connection is dead.
     pub retries: u32,
+}
+
+impl Keepalive {
+    /// How long a connection to a peer that is gone may live.
+    fn patience(&self) -> Duration {
+        // The longest that the option can say is 50 days; whoever asks for more gets that.
+        let most = Duration::from_millis(u32::MAX.into());
+        let interval = self.interval.min(most);
+        self.time.min(most).saturating_add(interval.saturating_mul(self.retries)).min(most)
+    }
 }
 
 impl Default for Keepalive {
@@ -122,5 +131,22 @@ pub enum OriginalSource {
 pub(crate) fn reset_on_close(stream: &tokio::net::TcpStream) {
     if let Err(error) = SockRef::from(stream).set_linger(Some(Duration::ZERO)) {
         tracing::trace!(%error, "linger not set");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Whatever an operator asks for is at most ignored.
+    #[test]
+    fn extreme_values_are_no_error() {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        for value in [Duration::ZERO, Duration::from_secs(1), Duration::MAX] {
+            let keepalive = Keepalive { time: value, interval: value, retries: u32::MAX };
+            let options = SocketOptions::default().keepalive(Some(keepalive)).user_timeout(true);
+            options.apply_to_dialled(&socket).unwrap();
+        }
+        assert_eq!(Keepalive::default().patience(), Duration::from_secs(180 * 10));
     }
 }

@@ -1,5 +1,5 @@
 use std::{
-    fs,
+    fs::{self, Metadata},
     hash::{DefaultHasher, Hash, Hasher},
     io,
     os::unix::fs::MetadataExt,
@@ -41,7 +41,7 @@ impl LocalConfigFile {
     ///
     /// # Errors
     ///
-    /// If the file cannot be read, its content is not a valid configuration, or it is empty and was not always: once
+    /// If the file cannot be read, is no regular file or larger than 1 GiB, its content is not a valid configuration, or it is empty and was not always: once
     /// per content, so that one mistake makes one message. The next call waits for the next change.
     ///
     /// # Cancel safety
@@ -98,7 +98,8 @@ type News = Option<Result<LocalConfig, LocalConfigError>>;
 
 /// Reads the file if it may have changed since the last look.
 fn look(path: &Path, mut seen: Seen) -> (Seen, News) {
-    let content = fs::metadata(path).map(|metadata| Fingerprint::of(&metadata)).and_then(|fingerprint| {
+    let content = fs::metadata(path).and_then(|metadata| is_acceptable(&metadata).map(|()| metadata));
+    let content = content.map(|metadata| Fingerprint::of(&metadata)).and_then(|fingerprint| {
         let unchanged = matches!(&seen.last, Last::Settled(last) if !last.fresh && *last == fingerprint);
         let text = if unchanged { None } else { Some(fs::read_to_string(path)?) };
         Ok((fingerprint, text))
@@ -141,6 +142,18 @@ impl Seen {
     }
 }
 
+/// A pipe can be read once and may never end; a file as large as that would fill the memory.
+fn is_acceptable(metadata: &Metadata) -> io::Result<()> {
+    if !metadata.is_file() {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
+    }
+    if metadata.len() > LARGEST {
+        let text = format!("larger than {LARGEST} bytes");
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, text));
+    }
+    Ok(())
+}
+
 fn read_error(path: &Path, source: io::Error) -> LocalConfigError {
     LocalConfigError::Read { path: path.to_owned(), source }
 }
@@ -157,7 +170,7 @@ struct Fingerprint {
 }
 
 impl Fingerprint {
-    fn of(metadata: &fs::Metadata) -> Self {
+    fn of(metadata: &Metadata) -> Self {
         let modified = metadata.modified().ok();
         let fresh = modified.is_none_or(|time| time.elapsed().is_ok_and(|age| age < CLOCK_GRANULARITY));
         Self { file: (metadata.dev(), metadata.ino()), size: metadata.size(), modified, fresh }
@@ -166,6 +179,9 @@ impl Fingerprint {
 
 /// A quarter of the second within which a change is to be in force: it takes two looks.
 const LOOK_INTERVAL: Duration = Duration::from_millis(250);
+
+/// A hundred thousand workloads take some 50 MB.
+const LARGEST: u64 = 1 << 30;
 
 /// More than the resolution of any file system's clock but for FAT's two seconds.
 const CLOCK_GRANULARITY: Duration = Duration::from_secs(1);

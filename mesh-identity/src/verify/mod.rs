@@ -3,7 +3,7 @@
 
 mod chain;
 mod error;
-#[cfg(any(feature = "files", feature = "istio-ca", feature = "manager"))]
+#[cfg(any(feature = "files", feature = "istio-ca", feature = "manager", feature = "workload-api"))]
 mod own;
 mod path;
 mod verifier;
@@ -14,6 +14,6 @@ pub use verifier::{PeerVerifier, Role};
 
 #[cfg(feature = "manager")]
 pub(crate) use own::CLOCK_SKEW;
-#[cfg(any(feature = "files", feature = "istio-ca"))]
+#[cfg(any(feature = "files", feature = "istio-ca", feature = "workload-api"))]
 pub(crate) use own::check_own;
 pub(crate) use verifier::Trust;

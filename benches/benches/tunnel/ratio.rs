@@ -16,6 +16,10 @@ use self::{
     peers::{RawClient, connect, hbone_client},
 };
 
+/// That of the binaries. One that gives large buffers back to the kernel measures page faults.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 const BULK: usize = 32 << 20;
 const MESSAGE: usize = 64;
 const MESSAGES: usize = 2_000;

@@ -174,7 +174,7 @@ fn stalled(bed: &Bed, scale: Scale, count: usize) -> Result<Sample, MeasureError
     let mut values = vec![(Quantity::RoundTrips, ping_pong.rate())];
     values.extend(times(&ping_pong.latencies).into_iter().flatten());
     values.push((Quantity::Stuck, ping_pong.stuck as f64));
-    if !cost.hops.is_empty() {
+    if !cost.hops.is_empty() && ping_pong.latencies.count() > 0 {
         values.push((Quantity::CpuPerRoundTrip, cost.micros_per(ping_pong.latencies.count())));
     }
     if count > 0 {

@@ -245,7 +245,7 @@ where
         now: Instant,
     ) -> Outcome<K, C, W, F> {
         let Some(slots) = self.keys.get_mut(key) else { return Outcome::default() };
-        // A peer that takes none for now is not helped by more connections: one request waits for it.
+        // A peer whose present limit is zero is not helped by more connections: one request waits for it.
         let limit = peer_limit.clamp(1, self.limits.tunnels);
         if let Some(slot) = slots.slot(id) {
             (slot.limit, slot.confirmed) = (limit, true);

@@ -107,35 +107,28 @@ pub(crate) fn poll_deadline(
 
 #[cfg(test)]
 mod tests {
-    use std::{sync::Arc, task::Wake, time::Duration};
+    use std::time::Duration;
 
     use super::*;
-
-    #[derive(Default)]
-    struct Flag(AtomicBool);
-
-    impl Wake for Flag {
-        fn wake(self: Arc<Self>) {
-            self.0.store(true, Ordering::Relaxed);
-        }
-    }
+    use crate::connection::WakeFlag;
 
     #[test]
     fn connection_is_woken_for_each_order_by_the_waker_it_used_last() {
+        let cx = Context::from_waker(Waker::noop());
         let control = Control::default();
         let mut known = Orders::default();
         let order = Order::Drain { deadline: None };
         for (expected, next) in [(None, order), (Some(order), Order::Abort), (Some(Order::Abort), order)] {
-            let flags = [Arc::new(Flag::default()), Arc::new(Flag::default())];
+            let mut flags = [WakeFlag::lowered(), WakeFlag::lowered()];
             for flag in &flags {
-                let waker = Waker::from(Arc::clone(flag));
+                let waker = flag.waker();
                 for _ in 0..2 {
                     let seen = control.poll_order(&mut known, &mut Context::from_waker(&waker));
                     assert_eq!(seen, expected);
                 }
             }
             control.order(next);
-            assert_eq!(flags.map(|flag| flag.0.load(Ordering::Relaxed)), [false, true]);
+            assert_eq!(flags.each_mut().map(|flag| flag.take(&cx)), [false, true]);
         }
     }
 

@@ -330,33 +330,24 @@ const TURN: u64 = 64 << 10;
 
 #[cfg(test)]
 mod tests {
-    use std::{
-        sync::atomic::AtomicBool,
-        task::{Context, Wake, Waker},
-    };
+    use std::task::{Context, Waker};
 
     use super::*;
-    use crate::{connection::Orders, proto::flood::Rate};
-
-    #[derive(Default)]
-    struct Flag(AtomicBool);
-
-    impl Wake for Flag {
-        fn wake(self: Arc<Self>) {
-            self.0.store(true, Ordering::Relaxed);
-        }
-    }
+    use crate::{
+        connection::{Orders, WakeFlag},
+        proto::flood::Rate,
+    };
 
     #[test]
     fn flood_wakes_the_driver_once() {
         let settings = Settings { taken_back: Rate { burst: 1, per_second: 0 }, ..Settings::new(0) };
         let shared = Shared::new(&settings);
         for (is_flood, is_woken) in [(false, false), (true, true), (true, false)] {
-            let flag = Arc::new(Flag::default());
-            let waker = Waker::from(Arc::clone(&flag));
-            shared.control().poll_order(&mut Orders::default(), &mut Context::from_waker(&waker));
+            let mut flag = WakeFlag::lowered();
+            shared.control().poll_order(&mut Orders::default(), &mut Context::from_waker(&flag.waker()));
             shared.note_taken_back();
-            assert_eq!((shared.flood().is_some(), flag.0.load(Ordering::Relaxed)), (is_flood, is_woken));
+            let was_woken = flag.take(&Context::from_waker(Waker::noop()));
+            assert_eq!((shared.flood().is_some(), was_woken), (is_flood, is_woken));
         }
     }
 

@@ -31,6 +31,14 @@ impl WakeFlag {
         Self { inner, task: None }
     }
 
+    /// A flag that tells a test whether it was woken.
+    #[cfg(test)]
+    pub(crate) fn lowered() -> Self {
+        let mut flag = Self::new();
+        flag.take(&Context::from_waker(Waker::noop()));
+        flag
+    }
+
     /// Raises the flag, to be used in turns.
     pub(crate) fn waker(&self) -> Waker {
         Waker::from(Arc::clone(&self.inner))

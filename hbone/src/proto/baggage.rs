@@ -1,4 +1,4 @@
-use std::{fmt, str::Utf8Error, sync::Arc};
+use std::{fmt, sync::Arc};
 
 use http::{HeaderMap, HeaderValue};
 
@@ -289,16 +289,20 @@ fn is_plain(byte: u8) -> bool {
     byte.is_ascii_graphic() && !matches!(byte, b'"' | b'%' | b',' | b';' | b'\\')
 }
 
-/// Undoes percent-encoding; a value that does not decode to printable text is taken as it stands.
+/// Undoes percent-encoding. What is not UTF-8 becomes U+FFFD (W3C Baggage §3.3.1.3), and so does a control character, which
+/// has no business in a name.
 fn decode(value: &str) -> Option<Arc<str>> {
     if !value.contains('%') {
         return non_empty(value);
     }
-    let decoded = percent_decode(value).ok().filter(|decoded| !decoded.contains(char::is_control));
-    non_empty(decoded.as_deref().unwrap_or(value))
+    let decoded = percent_decode(value);
+    if decoded.contains(char::is_control) {
+        return non_empty(decoded.replace(char::is_control, "\u{fffd}"));
+    }
+    non_empty(decoded)
 }
 
-fn percent_decode(value: &str) -> Result<String, Utf8Error> {
+fn percent_decode(value: &str) -> String {
     let mut decoded = Vec::with_capacity(value.len());
     let mut rest = value.as_bytes();
     while let Some((&byte, tail)) = rest.split_first() {
@@ -319,7 +323,7 @@ fn percent_decode(value: &str) -> Result<String, Utf8Error> {
             }
         }
     }
-    String::from_utf8(decoded).map_err(|error| error.utf8_error())
+    String::from_utf8(decoded).unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned())
 }
 
 fn hex_digit(byte: u8) -> Option<u8> {
@@ -432,11 +436,21 @@ mod tests {
     }
 
     #[test]
-    fn values_are_percent_decoded_unless_that_makes_no_text() {
+    fn values_are_percent_decoded() {
         let read = |value: &str| Baggage::from_lines([&*format!("service.name={value}")]);
-        assert_eq!(read("a%2Cb%20%C3%A9").service_name(), Some("a,b é"));
-        for verbatim in ["%", "%2", "%zz", "%ff", "a%0Ab"] {
-            assert_eq!(read(verbatim).service_name(), Some(verbatim));
+        let table = [
+            ("a%2Cb%20%C3%A9", "a,b é"),
+            ("%", "%"),
+            ("%2", "%2"),
+            ("%zz%41", "%zzA"),
+            ("%ff", "\u{fffd}"),
+            ("%C3x%A9", "\u{fffd}x\u{fffd}"),
+            ("a%0Ab%7F%C2%85", "a\u{fffd}b\u{fffd}\u{fffd}"),
+        ];
+        for (value, expected) in table {
+            let baggage = read(value);
+            assert_eq!(baggage.service_name(), Some(expected), "{value}");
+            assert_eq!(Baggage::from_lines([&*baggage.to_string()]), baggage, "{value}");
         }
     }
 

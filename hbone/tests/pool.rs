@@ -65,7 +65,6 @@ async fn limit_of_the_peer_is_not_exceeded() {
     }
 }
 
-// hbone#68
 #[tokio::test(start_paused = true)]
 async fn extreme_settings_work() {
     let never = Duration::MAX;
@@ -86,6 +85,7 @@ async fn extreme_settings_work() {
     assert!(matches!(world.connect("refused").await, Err(PoolError::Backoff { .. })));
 }
 
+// hbone#68
 #[tokio::test(start_paused = true)]
 async fn different_keys_share_nothing() {
     let world = World::new();
@@ -210,7 +210,7 @@ async fn dial_that_panics_poisons_nothing() {
     let world = World::new();
     for round in 1..3 {
         let error = world.connect("panic").await.unwrap_err();
-        assert!(matches!(error, PoolError::Dial(DialError::Aborted)), "{error:?}");
+        assert!(matches!(error, PoolError::Dial(DialError::Aborted(_))), "{error:?}");
         assert_eq!(world.dials(), round);
         sleep(Duration::from_secs(1)).await;
     }
@@ -425,7 +425,7 @@ async fn tasks_are_spawned_by_the_callers_executor() {
 #[tokio::test(start_paused = true)]
 async fn executor_that_drops_tasks_fails_those_who_wait() {
     let world = World::with(Builder::new().executor(drop), server::Builder::new());
-    assert!(matches!(world.connect("a").await, Err(PoolError::Dial(DialError::Aborted))));
+    assert!(matches!(world.connect("a").await, Err(PoolError::Dial(DialError::Aborted(_)))));
 }
 
 #[test]

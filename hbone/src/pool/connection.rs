@@ -16,7 +16,7 @@ use tokio::{
 use tower_service::Service;
 
 use super::{
-    Connect, DialError, Key,
+    Connect, DialError, Key, TaskDropped,
     book::{ConnectionId, NextCheck},
     builder::Config,
     drain::Running,
@@ -218,7 +218,7 @@ where
 {
     fn drop(&mut self) {
         match self.phase {
-            Phase::Dialling => self.fail(DialError::Aborted),
+            Phase::Dialling => self.fail(DialError::Aborted(TaskDropped::new())),
             Phase::Open => {
                 if let Some(shared) = self.shared.upgrade() {
                     shared.closed(&self.key, self.id);

@@ -15,8 +15,8 @@ use crate::{
 
 /// Why the pool did not open a tunnel. `E` is the error of the service that dials.
 ///
-/// It is an [`Error`](StdError) where `E` is one, which `Box<dyn Error>` is not: a service whose middleware boxes errors has
-/// to be given one of a type.
+/// It is an [`Error`](StdError), and answers, where `E` is one, which `Box<dyn Error>` is not: a service whose middleware boxes
+/// errors has to be given one of a type, with the box as its [`source`](StdError::source). The answers see what is inside.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum PoolError<E> {
@@ -82,7 +82,7 @@ impl Declined {
 pub enum DialError<E> {
     /// The task that dialled was dropped, for instance by a runtime that shuts down.
     #[error("dial aborted")]
-    Aborted,
+    Aborted(#[source] TaskDropped),
     /// The service that dials failed.
     #[error(transparent)]
     Connector(Arc<E>),
@@ -92,6 +92,17 @@ pub enum DialError<E> {
     /// There was no connection within this time.
     #[error("no connection within {0:?}")]
     Timeout(Duration),
+}
+
+/// A task ended before what it was for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[error("task dropped")]
+pub struct TaskDropped(());
+
+impl TaskDropped {
+    pub(crate) fn new() -> Self {
+        Self(())
+    }
 }
 
 impl<E: StdError + 'static> PoolError<E> {
@@ -143,29 +154,39 @@ impl<E> PoolError<E> {
 }
 
 impl<E: StdError + 'static> DialError<E> {
-    /// Whose doing it is. A service that dials is taken to fail because of the peer, unless its error comes from a
-    /// [`ConnectError`] that says otherwise, or from a pool that [declined](Declined).
+    /// Whose doing it is. A service that dials is taken to fail because of the peer, unless its error comes from one of this
+    /// crate's that says otherwise: a gateway's [`ConnectError`], a pool that [declined](Declined), a
+    /// [task that was dropped](TaskDropped).
     pub fn side(&self) -> Side {
         match self {
-            Self::Aborted => Side::Local,
-            Self::Connector(error) => match cause::<Declined>(&**error) {
-                Some(_) => Side::Local,
-                None => cause(&**error).map_or(Side::Peer, ConnectError::side),
-            },
+            Self::Aborted(_) => Side::Local,
+            Self::Connector(error) => {
+                let error = &**error;
+                if cause::<Declined>(error).is_some() || cause::<TaskDropped>(error).is_some() {
+                    return Side::Local;
+                }
+                cause(error).map_or(Side::Peer, ConnectError::side)
+            }
             Self::Handshake(error) => error.side(),
             Self::Timeout(_) => Side::Peer,
         }
     }
 
-    /// Whether another attempt may do better; nothing has been asked of the peer yet. Not if a gateway on the way there
-    /// has refused.
+    /// Whether another attempt may do better; nothing has been asked of the peer yet, whatever a gateway on the way there has
+    /// seen. Not if a gateway has refused.
     pub fn is_retryable(&self) -> bool {
         match self {
-            Self::Aborted | Self::Timeout(_) => true,
-            Self::Connector(error) => match cause::<Declined>(&**error) {
-                Some(declined) => declined.is_retryable(),
-                None => cause(&**error).is_none_or(ConnectError::is_retryable),
-            },
+            Self::Aborted(_) | Self::Timeout(_) => true,
+            Self::Connector(error) => {
+                let error = &**error;
+                if let Some(declined) = cause::<Declined>(error) {
+                    return declined.is_retryable();
+                }
+                if let Some(handshake) = cause::<Arc<HandshakeError>>(error) {
+                    return handshake.is_retryable();
+                }
+                cause(error).is_none_or(may_do_better)
+            }
             Self::Handshake(error) => error.is_retryable(),
         }
     }
@@ -174,7 +195,18 @@ impl<E: StdError + 'static> DialError<E> {
     pub fn status(&self) -> Option<StatusCode> {
         match self {
             Self::Connector(error) => cause(&**error).and_then(ConnectError::status),
-            Self::Aborted | Self::Handshake(_) | Self::Timeout(_) => None,
+            Self::Aborted(_) | Self::Handshake(_) | Self::Timeout(_) => None,
+        }
+    }
+}
+
+/// Whether a gateway may give another answer to another request. It is safe to make one, since nobody behind the gateway has
+/// heard of the first.
+pub(crate) fn may_do_better(error: &ConnectError) -> bool {
+    match error {
+        ConnectError::InvalidRequest | ConnectError::OverBudget | ConnectError::Refused(_) => false,
+        ConnectError::Closed | ConnectError::GoAway(_) | ConnectError::Lost(_) | ConnectError::Reset(_) => {
+            true
         }
     }
 }
@@ -194,7 +226,7 @@ fn cause<'a, T: StdError + 'static>(error: &'a (dyn StdError + 'static)) -> Opti
 impl<E> Clone for DialError<E> {
     fn clone(&self) -> Self {
         match self {
-            Self::Aborted => Self::Aborted,
+            Self::Aborted(dropped) => Self::Aborted(*dropped),
             Self::Connector(error) => Self::Connector(Arc::clone(error)),
             Self::Handshake(error) => Self::Handshake(Arc::clone(error)),
             Self::Timeout(limit) => Self::Timeout(*limit),
@@ -224,7 +256,7 @@ mod tests {
             (PoolError::Connect(ConnectError::InvalidRequest), Side::Local, false),
             (PoolError::Connect(ConnectError::Reset(ResetReason::Refused)), Side::Peer, true),
             (PoolError::ConnectTimeout(limit), Side::Peer, true),
-            (PoolError::Dial(DialError::Aborted), Side::Local, true),
+            (PoolError::Dial(DialError::Aborted(TaskDropped::new())), Side::Local, true),
             (PoolError::Dial(DialError::Timeout(limit)), Side::Peer, true),
             (PoolError::Dial(refused_connection()), Side::Peer, true),
             (PoolError::Dial(DialError::Handshake(Arc::new(garbage))), Side::Peer, false),
@@ -235,6 +267,33 @@ mod tests {
         ];
         for (error, side, is_retryable) in table {
             assert_eq!((error.side(), error.is_retryable()), (side, is_retryable), "{error:?}");
+        }
+    }
+
+    /// What a connector behind middleware that boxes errors has to fail with.
+    #[derive(Debug, Error)]
+    #[error("dial failed in some layer")]
+    struct Boxed(#[source] Box<dyn Error + Send + Sync>);
+
+    #[test]
+    fn errors_in_boxes_answer_as_what_is_inside() {
+        let table: [(Box<dyn Error + Send + Sync>, _, _, _); 6] = [
+            ("some layer timed out".into(), Side::Peer, true, None),
+            (io::Error::from(io::ErrorKind::ConnectionRefused).into(), Side::Peer, true, None),
+            (Declined::Draining.into(), Side::Local, false, None),
+            (TaskDropped::new().into(), Side::Local, true, None),
+            (ConnectError::OverBudget.into(), Side::Local, false, None),
+            (
+                ConnectError::Refused(StatusCode::UNAUTHORIZED).into(),
+                Side::Peer,
+                false,
+                Some(StatusCode::UNAUTHORIZED),
+            ),
+        ];
+        for (inside, side, is_retryable, status) in table {
+            let error = PoolError::Dial(DialError::Connector(Arc::new(Boxed(Box::new(Boxed(inside))))));
+            let answers = (error.side(), error.is_retryable(), error.status());
+            assert_eq!(answers, (side, is_retryable, status), "{error:?}");
         }
     }
 

@@ -75,6 +75,7 @@ use tokio::{
 };
 use tower_service::Service;
 
+pub(crate) use self::error::may_do_better;
 use self::{
     book::{ConnectionId, Ticket},
     shared::{Shared, now, place},
@@ -83,7 +84,7 @@ pub use self::{
     book::{PoolStatus, Sharing},
     builder::{Builder, Task},
     connect::{Connect, Key},
-    error::{Declined, DialError, PoolError},
+    error::{Declined, DialError, PoolError, TaskDropped},
     reservation::Reservation,
 };
 use crate::{client::ConnectError, proto::ConnectRequest, tunnel::Tunnel};
@@ -255,7 +256,7 @@ where
         let limit = self.shared.config.connect_timeout;
         let result = match timeout(limit, receiver).await {
             Ok(Ok(result)) => result.map(Reservation::new),
-            Ok(Err(_dropped)) => Err(PoolError::Dial(DialError::Aborted)),
+            Ok(Err(_dropped)) => Err(PoolError::Dial(DialError::Aborted(TaskDropped::new()))),
             Err(_elapsed) => Err(PoolError::ConnectTimeout(limit)),
         };
         drop(waiting);

@@ -105,6 +105,28 @@ async fn headers_beyond_the_limit_are_refused_alone() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn answer_with_headers_beyond_the_limit_fails_its_request_alone() {
+    let (send, ended, mut peer) = client(client::Builder::new().max_header_list_size(1000)).await;
+    let long = "v".repeat(120);
+    let headers: Vec<_> =
+        std::iter::once((":status", "200")).chain(std::iter::repeat_n(("baggage", &*long), 10)).collect();
+    for (fields, is_opened) in [(&headers[..], false), (&headers[..1], true)] {
+        let (tunnel, ()) = tokio::join!(send.connect(support::request()), async {
+            let stream = peer.next_of(HEADERS).await.stream;
+            peer.request(stream, fields).await;
+        });
+        match tunnel {
+            Ok(_) => assert!(is_opened),
+            Err(error) => {
+                let reset = matches!(error, ConnectError::Reset(ResetReason::Protocol));
+                assert!(reset && !is_opened && !error.is_retryable(), "{error:?}");
+            }
+        }
+    }
+    assert!(!ended.is_finished());
+}
+
+#[tokio::test(start_paused = true)]
 async fn requests_that_nobody_takes_are_bounded() {
     let (mut connection, mut peer) = server(server::Builder::new().max_pending(2)).await;
     for stream in [1, 3, 5, 7] {

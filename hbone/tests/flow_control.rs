@@ -1,16 +1,14 @@
 //! Who may send how much, and that tunnels do not stand in each other's way.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
-
 mod support;
 
 use std::{future::poll_fn, task::Poll, time::Duration};
 
 use bytes::Bytes;
-use hbone::{RecvHalf, Tunnel, client, server};
+use hbone::{ConnectionError, RecvHalf, ResetReason, Tunnel, TunnelError, client, server};
 use support::{
     assert_echoes, echo,
-    frames::{DATA, INITIAL_WINDOW_SIZE, MAX_FRAME_SIZE, WINDOW_UPDATE},
+    frames::{DATA, HEADERS, INITIAL_WINDOW_SIZE, MAX_FRAME_SIZE, Peer, RST_STREAM, WINDOW_UPDATE},
     pair, request, serve, tunnel, tunnel_to_peer, tunnel_with,
 };
 use tokio::{
@@ -20,16 +18,6 @@ use tokio::{
 
 const STREAM_WINDOW: usize = 1 << 20;
 
-/// Writes until nothing more is taken for a while; yields how much was.
-async fn fill(tunnel: &mut Tunnel) -> usize {
-    let chunk = vec![0; 64 << 10];
-    let mut taken = 0;
-    while let Ok(written) = timeout(Duration::from_secs(1), tunnel.write(&chunk)).await {
-        taken += written.unwrap();
-    }
-    taken
-}
-
 async fn next(recv: &mut RecvHalf) -> Option<Bytes> {
     timeout(Duration::from_secs(1), recv.data()).await.ok()?.map(Result::unwrap)
 }
@@ -37,23 +25,63 @@ async fn next(recv: &mut RecvHalf) -> Option<Bytes> {
 // hbone#57
 #[tokio::test(start_paused = true)]
 async fn credit_is_returned_for_what_was_released_and_nothing_else() {
-    let (mut near, far, _send) = tunnel().await;
-    // The stream's window plus the sender's buffer.
-    let buffered = fill(&mut near).await;
-    assert!((STREAM_WINDOW..=STREAM_WINDOW + (512 << 10)).contains(&buffered), "{buffered}");
-
+    let (near, far, _send) = tunnel().await;
+    let (_recv, mut sender) = near.into_split();
+    let sending = tokio::spawn(async move { sender.send(Bytes::from(vec![0; 4 * STREAM_WINDOW])).await });
     let (mut recv, _half) = far.into_split();
     let mut received = 0;
-    while let Some(data) = next(&mut recv).await {
-        received += data.len();
+    for released in [0, STREAM_WINDOW / 2, STREAM_WINDOW / 2, STREAM_WINDOW] {
+        recv.release(released);
+        let before = received;
+        while let Some(data) = next(&mut recv).await {
+            received += data.len();
+        }
+        let expected = if before == 0 { STREAM_WINDOW } else { released };
+        assert_eq!(received - before, expected, "receiving alone returns nothing");
     }
-    assert_eq!(received, STREAM_WINDOW, "receiving alone returns nothing");
-    recv.release(received);
-    let mut more = 0;
-    while let Some(data) = next(&mut recv).await {
-        more += data.len();
+    assert!(!sending.is_finished());
+}
+
+// RFC 9113 §6.9.1
+#[tokio::test(start_paused = true)]
+async fn peer_that_exceeds_the_window_of_a_tunnel_loses_that_tunnel() {
+    let builder = client::Builder::new().stream_window(100_000);
+    let (near, far) = tokio::io::duplex(support::PIPE);
+    let (client, mut peer) = tokio::join!(builder.handshake(near), Peer::server(far, &[]));
+    let (send, connection) = client.unwrap();
+    tokio::spawn(connection);
+    let mut tunnels = Vec::new();
+    for stream in [1, 3] {
+        let send = send.clone();
+        let connecting = tokio::spawn(async move { send.connect(request()).await.unwrap() });
+        peer.next_of(HEADERS).await;
+        peer.accept(stream).await;
+        tunnels.push(connecting.await.unwrap());
     }
-    assert_eq!(received + more, buffered);
+    let payload = vec![7; 10_001];
+    for _ in 0..10 {
+        peer.send(DATA, 0, 1, &payload).await;
+    }
+    let reset = peer.next_of(RST_STREAM).await;
+    assert_eq!((reset.stream, reset.number()), (1, ResetReason::FlowControl.code()));
+    peer.send(DATA, 0, 3, b"fine").await;
+    let mut buffer = [0; 4];
+    tunnels[1].read_exact(&mut buffer).await.unwrap();
+    // What was within the window comes first.
+    let mut received = vec![0; 9 * payload.len()];
+    tunnels[0].read_exact(&mut received).await.unwrap();
+    let error = tunnels[0].split().0.data().await.unwrap().unwrap_err();
+    assert!(matches!(error, TunnelError::Reset(ResetReason::FlowControl)), "{error:?}");
+}
+
+// RFC 9113 §4.2
+#[tokio::test(start_paused = true)]
+async fn frame_that_is_too_long_ends_the_connection() {
+    let (mut tunnel, mut peer) = tunnel_to_peer(&[]).await;
+    peer.send(DATA, 0, 1, &vec![0; (64 << 10) + 1]).await;
+    let error = tunnel.split().0.data().await.unwrap().unwrap_err();
+    let TunnelError::Lost(ConnectionError::Protocol(reason)) = error else { panic!("{error:?}") };
+    assert_eq!(reason, ResetReason::FrameSize);
 }
 
 #[tokio::test(start_paused = true)]

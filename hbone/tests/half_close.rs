@@ -2,7 +2,7 @@
 
 mod support;
 
-use std::io::ErrorKind;
+use std::{future::poll_fn, io::ErrorKind};
 
 use bytes::Bytes;
 use hbone::{ResetReason, Tunnel, TunnelError};
@@ -208,6 +208,11 @@ async fn only_data_is_sent_and_it_is_empty_only_at_the_end() {
     let (tunnel, mut peer) = tunnel_to_peer(&[]).await;
     let (_recv, mut half) = tunnel.into_split();
     half.send(Bytes::new()).await.unwrap();
+    half.write_all(b"").await.unwrap();
+    assert_eq!(half.write(b"").await.unwrap(), 0);
+    assert_eq!(half.write_vectored(&[]).await.unwrap(), 0);
+    assert_eq!(poll_fn(|cx| half.poll_send(cx, &mut Bytes::new())).await.unwrap(), 0);
+    tokio::task::yield_now().await;
     half.send(Bytes::from_static(b"hello")).await.unwrap();
     half.finish().unwrap();
     let mut frames = Vec::new();

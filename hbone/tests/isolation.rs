@@ -101,7 +101,9 @@ async fn small_tunnels_beside(stalled: usize, port: u16) -> Vec<(usize, Duration
         });
     }
     let mut done = Vec::new();
-    while let Some(finished) = small.join_next().await {
+    while let Some(finished) =
+        timeout(Duration::from_secs(60), small.join_next()).await.expect("stalled, too")
+    {
         done.push(finished.unwrap());
     }
     done

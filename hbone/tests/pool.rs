@@ -23,7 +23,7 @@ use hbone::{
 };
 use support::{
     assert_echoes,
-    frames::{GOAWAY, HEADERS, RST_STREAM},
+    frames::{GOAWAY, HEADERS, MAX_CONCURRENT_STREAMS, RST_STREAM},
     request,
 };
 use tokio::{
@@ -62,6 +62,26 @@ async fn limit_of_the_peer_is_not_exceeded() {
         let tunnels = world.connect_many("a", 30).await;
         assert!(tunnels.iter().all(Result::is_ok), "{tunnels:?}");
         assert_eq!(world.dials(), 30 / limit as usize);
+    }
+}
+
+// hbone#22
+#[tokio::test(start_paused = true)]
+async fn limit_that_the_peer_changes_is_followed() {
+    let mut world = World::new();
+    let connecting = tokio::spawn({
+        let pool = world.pool.clone();
+        async move { pool.connect("scripted", request()).await }
+    });
+    let mut peer = world.peer().await;
+    let stream = peer.next_of(HEADERS).await.stream;
+    peer.accept(stream).await;
+    let _tunnel = connecting.await.unwrap().unwrap();
+    for limit in [2, 1, 3] {
+        peer.settings(&[(MAX_CONCURRENT_STREAMS, limit)]).await;
+        sleep(Duration::from_millis(1)).await;
+        let places: Vec<_> = std::iter::from_fn(|| world.pool.try_reserve(&"scripted")).collect();
+        assert_eq!(places.len(), limit as usize - 1);
     }
 }
 
@@ -295,6 +315,15 @@ async fn request_that_raced_with_a_goaway_succeeds_elsewhere() {
     assert!(connecting.await.unwrap().is_ok());
     assert_eq!(world.dials(), 2);
     assert_eq!(world.pool.status().connections, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn peer_that_does_nothing_but_leave_is_not_dialled_for_ever() {
+    let world = World::new();
+    let error = world.connect("leaving").await.unwrap_err();
+    assert!(matches!(error, PoolError::Connect(ConnectError::GoAway(ResetReason::NoError))), "{error:?}");
+    assert!(error.is_retryable());
+    assert_eq!(world.dials(), 4);
 }
 
 #[tokio::test(start_paused = true)]

@@ -20,14 +20,18 @@ use hbone::{
     server,
 };
 use tokio::{
-    io::{DuplexStream, duplex},
+    io::{AsyncWriteExt, DuplexStream, copy, duplex, sink},
     sync::mpsc,
     task::JoinSet,
     time::sleep,
 };
 use tower_service::Service;
 
-use crate::support::{PIPE, echo, frames::Peer, request, serve};
+use crate::support::{
+    PIPE, echo,
+    frames::{GOAWAY, Peer, SETTINGS, encode},
+    request, serve,
+};
 
 pub type Key = &'static str;
 
@@ -37,7 +41,7 @@ pub struct Dialer {
     pub dials: Arc<AtomicUsize>,
     pub handles: Arc<Mutex<HashMap<Key, Vec<server::Handle>>>>,
     pub server: server::Builder,
-    /// Where scripted peers are handed out, for the keys `scripted` and `scripted-too`.
+    /// Where scripted peers are handed out, for the keys `scripted` and `narrow`.
     pub scripted: mpsc::UnboundedSender<DuplexStream>,
 }
 
@@ -66,6 +70,12 @@ impl Service<Key> for Dialer {
                     let _open = far;
                     std::future::pending::<()>().await;
                 })),
+                "leaving" => {
+                    let mut far = far;
+                    let goodbye = [encode(SETTINGS, 0, 0, &[]), encode(GOAWAY, 0, 0, &[0; 8])].concat();
+                    far.write_all(&goodbye).await.unwrap();
+                    tokio::spawn(async move { copy(&mut far, &mut sink()).await });
+                }
                 "scripted" => this.scripted.send(far).unwrap(),
                 "narrow" => {
                     let (near, far) = duplex(1 << 10);

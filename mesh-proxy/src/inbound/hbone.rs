@@ -1,7 +1,7 @@
 use std::{net::SocketAddr, sync::Arc};
 
 use ::hbone::{
-    ConnectResponse, Refusal,
+    ConnectResponse, Refusal, TraceParent,
     server::{self, Incoming},
 };
 use mesh_identity::{ExpectedPeer, SpiffeId};
@@ -190,7 +190,8 @@ async fn open(
             destination_service: route.service,
             destination_identity: Some(workload.identity().clone()),
             destination_workload: Some(Arc::clone(&workload)),
-            trace: incoming.traceparent(),
+            // One that says none begins here (W3C Trace Context §4.3).
+            trace: Some(incoming.traceparent().unwrap_or_else(TraceParent::random)),
             ..ConnectionMeta::new(Direction::Inbound, Transport::Hbone, peer.source, peer.local)
         },
     );

@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use tokio::{sync::watch, time::Instant};
+use tokio::{
+    sync::watch,
+    time::{Instant, timeout},
+};
 
 /// How long connections cut at the deadline may take to say so to their peers.
 pub(crate) const FAREWELL: Duration = Duration::from_millis(200);
@@ -85,6 +88,14 @@ impl DrainWatch {
         *self.phase.borrow() != Phase::Running
     }
 
+    /// Resolves when a drain has lasted for `grace`, or at its deadline if that comes first.
+    ///
+    /// Cancel safe.
+    pub(crate) async fn lasted(&mut self, grace: Duration) {
+        self.started().await;
+        let _ = timeout(grace, self.expired()).await;
+    }
+
     /// Resolves at the deadline of a drain, following it when it is brought forward.
     ///
     /// Cancel safe.
@@ -114,6 +125,18 @@ mod tests {
         assert!(handle.is_draining());
         watch.expired().await;
         assert_eq!(begun.elapsed(), LIMIT);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_grace_ends_with_the_drain_at_the_latest() {
+        for (grace, lasts) in [(LIMIT / 2, LIMIT / 2), (LIMIT * 2, LIMIT)] {
+            let handle = DrainHandle::new(LIMIT);
+            let mut watch = handle.watch();
+            let begun = Instant::now();
+            handle.drain();
+            watch.lasted(grace).await;
+            assert_eq!(begun.elapsed(), lasts);
+        }
     }
 
     #[tokio::test(start_paused = true)]

@@ -34,6 +34,9 @@ pub(crate) enum ConnectionError {
     /// The client left before it had an answer.
     #[error("client gave up before it was answered")]
     GaveUp,
+    /// One direction had ended, and nothing moved in the other for too long.
+    #[error("half-closed connection silent for {limit:?}")]
+    HalfOpen { limit: Duration },
     /// HTTP/2 could not be set up, or failed before the tunnel was open.
     #[error("http2 failed")]
     Http2(#[source] Box<dyn Error + Send + Sync>),
@@ -113,7 +116,9 @@ impl ConnectionError {
         match self {
             Self::Denied { .. } | Self::DeniedLate => ResponseFlag::Deny,
             // Nobody failed.
-            Self::Drained | Self::GaveUp | Self::Lost(Lost::Age) => ResponseFlag::None,
+            Self::Drained | Self::GaveUp | Self::HalfOpen { .. } | Self::Lost(Lost::Age) => {
+                ResponseFlag::None
+            }
             Self::Http2(_) => ResponseFlag::H2HandshakeFailure,
             Self::Identity(_) => ResponseFlag::IdentityError,
             Self::Lost(_) => ResponseFlag::CertRevoked,
@@ -151,9 +156,17 @@ pub(crate) fn close(record: ConnectionRecord, result: Result<(), ConnectionError
 }
 
 /// What the end of a relay means. A reset is an end like any other: the far side was told.
-pub(crate) fn relayed(result: Result<(), RelayError>) -> Result<(), ConnectionError> {
+pub(crate) fn relayed(
+    result: Result<(), RelayError>,
+    record: &ConnectionRecord,
+) -> Result<(), ConnectionError> {
     match result {
-        Ok(()) | Err(RelayError::Reset) => Ok(()),
+        Ok(()) => Ok(()),
+        Err(RelayError::Reset(by)) => {
+            record.reset(by);
+            Ok(())
+        }
+        Err(RelayError::HalfOpen { limit }) => Err(ConnectionError::HalfOpen { limit }),
         Err(RelayError::Io(error)) => Err(ConnectionError::relay(error)),
         Err(RelayError::Tunnel(error)) => Err(match Lost::find(&error) {
             Some(lost) => ConnectionError::Lost(lost),
@@ -162,7 +175,9 @@ pub(crate) fn relayed(result: Result<(), RelayError>) -> Result<(), ConnectionEr
     }
 }
 
-/// Prints an error with its causes on one line, joined by colons.
+/// Prints an error with its causes on one line, joined by colons; of more than 4 KiB the rest is an ellipsis.
+///
+/// Causes may quote what a peer or a file said. However much that is, a log line stays one that can be read.
 ///
 /// ```
 /// let refused = std::io::Error::other("connection refused");
@@ -176,25 +191,88 @@ pub struct Report<'a>(
 
 impl fmt::Display for Report<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self.0, f)?;
+        let mut line = Bounded { inner: f, room: LONGEST_REPORT, is_full: false };
+        let written = self.write(&mut line);
+        if line.is_full { Ok(()) } else { written }
+    }
+}
+
+impl Report<'_> {
+    fn write(&self, line: &mut impl fmt::Write) -> fmt::Result {
+        write!(line, "{}", self.0)?;
         let mut source = self.0.source();
         while let Some(cause) = source {
-            write!(f, ": {cause}")?;
+            write!(line, ": {cause}")?;
             source = cause.source();
         }
         Ok(())
     }
 }
 
+/// Passes on what there is room for, and fails from then on.
+struct Bounded<'a, 'b> {
+    inner: &'a mut fmt::Formatter<'b>,
+    room: usize,
+    is_full: bool,
+}
+
+impl fmt::Write for Bounded<'_, '_> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        if self.is_full {
+            return Err(fmt::Error);
+        }
+        if text.len() <= self.room {
+            self.room -= text.len();
+            return self.inner.write_str(text);
+        }
+        self.is_full = true;
+        let end = (0..=self.room).rev().find(|&end| text.is_char_boundary(end));
+        self.inner.write_str(text.get(..end.unwrap_or(0)).unwrap_or_default())?;
+        self.inner.write_str("…")?;
+        Err(fmt::Error)
+    }
+}
+
+/// Longer than any chain of ours that quotes nobody.
+const LONGEST_REPORT: usize = 4096;
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::telemetry::{ConnectionMeta, Direction, NoopObserver, ResetBy, Transport};
 
     #[test]
     fn a_report_says_each_cause_once() {
         let refused = io::Error::from_raw_os_error(111);
         let error = ConnectionError::Dial(DialError::Connect(refused));
         assert_eq!(Report(&error).to_string(), "connection failed: Connection refused (os error 111)");
+    }
+
+    /// An error that is its own cause.
+    #[derive(Debug)]
+    struct Endless;
+
+    impl fmt::Display for Endless {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("über")
+        }
+    }
+
+    impl Error for Endless {
+        fn source(&self) -> Option<&(dyn Error + 'static)> {
+            Some(&Self)
+        }
+    }
+
+    #[test]
+    fn a_report_is_one_line_of_bounded_length() {
+        let text = Report(&Endless).to_string();
+        assert!(text.starts_with("über: über: ") && text.ends_with('…'), "{text}");
+        assert!((LONGEST_REPORT - 4..=LONGEST_REPORT).contains(&(text.len() - '…'.len_utf8())));
+        let fits = io::Error::other("x".repeat(LONGEST_REPORT));
+        assert_eq!(Report(&fits).to_string().len(), LONGEST_REPORT);
+        let all = io::Error::other("x".repeat(LONGEST_REPORT + 1));
+        assert_eq!(Report(&all).to_string(), format!("{}…", "x".repeat(LONGEST_REPORT)));
     }
 
     /// telemetry#22, routing#45
@@ -214,7 +292,10 @@ mod tests {
     /// telemetry#24, sockets#51
     #[test]
     fn a_reset_is_not_an_error() {
-        assert!(relayed(Err(RelayError::Reset)).is_ok());
+        let anywhere = "192.0.2.1:80".parse().unwrap();
+        let meta = ConnectionMeta::new(Direction::Inbound, Transport::Tcp, anywhere, anywhere);
+        let record = ConnectionRecord::open(&NoopObserver, meta);
+        assert!(relayed(Err(RelayError::Reset(ResetBy::Upstream)), &record).is_ok());
     }
 
     #[test]

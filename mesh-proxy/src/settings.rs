@@ -51,6 +51,7 @@ pub struct Settings {
     pub(crate) local_workload_wait: Duration,
     pub(crate) missing_policy_wait: Duration,
     pub(crate) drain_deadline: Duration,
+    pub(crate) half_open_timeout: Option<Duration>,
     pub(crate) max_connections_per_worker: u32,
     pub(crate) max_handshakes_per_worker: usize,
     pub(crate) max_tunnels_per_worker: usize,
@@ -81,6 +82,7 @@ impl Default for Settings {
             local_workload_wait: Duration::from_secs(5),
             missing_policy_wait: Duration::from_secs(2),
             drain_deadline: Duration::from_secs(5),
+            half_open_timeout: Some(Duration::from_secs(3600)),
             max_connections_per_worker: 65_536,
             max_handshakes_per_worker: 1024,
             max_tunnels_per_worker: 65_536,
@@ -188,6 +190,18 @@ impl Settings {
     #[must_use]
     pub fn drain_deadline(mut self, drain_deadline: Duration) -> Self {
         self.drain_deadline = drain_deadline.min(FOR_EVER);
+        self
+    }
+
+    /// Bounds how long a connection may be silent once one of its directions has ended, for as long or up to twice as long; it
+    /// is then reset both ways. Default: an hour. `None`: for ever, as long as both ends are there.
+    ///
+    /// Such connections pile up behind applications that do not notice their clients' ends. Where connections are captured by
+    /// redirection no honest one comes near the default: Linux forgets the redirection of a half-closed connection after
+    /// two minutes of silence (`nf_conntrack_tcp_timeout_fin_wait`, `_close_wait`).
+    #[must_use]
+    pub fn half_open_timeout(mut self, half_open_timeout: Option<Duration>) -> Self {
+        self.half_open_timeout = half_open_timeout.map(|limit| limit.min(FOR_EVER));
         self
     }
 

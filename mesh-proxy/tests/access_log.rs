@@ -13,7 +13,7 @@ use std::{
 };
 
 use mesh_proxy::telemetry::{
-    ConnectionRecord, Direction, EarlyDenial, Observer, ResponseFlag, Telemetry,
+    ConnectionRecord, Direction, EarlyDenial, Observer, ResetBy, ResponseFlag, Telemetry,
     log::{LogFormat, LogFormatter, LogHandle},
 };
 use tracing::subscriber::DefaultGuard;
@@ -66,6 +66,23 @@ fn reset_by_the_peer_is_no_failure() {
     ConnectionRecord::open(&telemetry, tunnel(Direction::Outbound)).close(ResponseFlag::None, None);
     assert_eq!(total(&telemetry, "istio_tcp_connections_failed_total"), 0);
     assert!(log.only_line().contains("\tinfo\taccess\tconnection complete\t"));
+}
+
+// telemetry#24, telemetry#33: the field is ours, and stands behind those that Istio's tools know.
+#[test]
+fn a_reset_names_the_side_it_came_from() {
+    for (by, field) in [(ResetBy::Downstream, "downstream"), (ResetBy::Upstream, "upstream")] {
+        let telemetry = Telemetry::builder().build();
+        let log = Log::capture("info");
+        let record = ConnectionRecord::open(&telemetry, tunnel(Direction::Outbound));
+        record.reset(by);
+        record.close(ResponseFlag::None, None);
+        let line = log.only_line();
+        assert!(line.contains("\tinfo\taccess\tconnection complete\t"));
+        let (_, end) = line.split_once(" duration=").unwrap();
+        assert_eq!(end.split_once(' ').unwrap().1, format!("reset_by=\"{field}\""));
+        assert_eq!(total(&telemetry, "istio_tcp_connections_failed_total"), 0);
+    }
 }
 
 // telemetry#25

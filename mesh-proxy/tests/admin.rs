@@ -12,6 +12,7 @@ use std::{
 };
 
 use base64::{Engine, engine::general_purpose::STANDARD};
+use http::StatusCode;
 use mesh_identity::{
     IdentitySource, IdentityStore, SpiffeId, SvidFuture, TrustBundles, X509Svid, testing::Authority,
 };
@@ -218,6 +219,23 @@ async fn index_is_a_page_and_other_paths_are_absent() {
     let server = Server::start(endpoint);
     assert_eq!(server.get("/").await.content_type(), "text/html; charset=utf-8");
     assert_eq!(server.get("/server_info").await.status, 404);
+}
+
+// A dump takes as much memory as the state has entries; who reads it slowly keeps that.
+#[test]
+fn dumps_in_memory_are_bounded_until_their_readers_are_gone() {
+    let (endpoint, ..) = admin("info");
+    let (request, ()) = http::Request::get("/config_dump").body(()).unwrap().into_parts();
+    let other = endpoint.clone();
+    let first = endpoint.answer(&request);
+    let second = other.answer(&request);
+    assert_eq!((first.status(), second.status()), (StatusCode::OK, StatusCode::OK));
+    assert_eq!(other.answer(&request).status(), StatusCode::SERVICE_UNAVAILABLE);
+    // What is not the dump is answered all the same.
+    let (index, ()) = http::Request::get("/").body(()).unwrap().into_parts();
+    assert_eq!(endpoint.answer(&index).status(), StatusCode::OK);
+    drop(first);
+    assert_eq!(endpoint.answer(&request).status(), StatusCode::OK);
 }
 
 const LOCAL: &str = r#"

@@ -14,7 +14,7 @@ use mesh_identity::{
 };
 use mesh_proxy::{
     Settings,
-    state::Change,
+    state::{Change, Workload},
     telemetry::{Direction, ResponseFlag},
 };
 use support::{CLIENT, CLIENT_ID, Mesh, Node, PATIENCE, SERVER, SERVER_ID, Seen, application, settings};
@@ -115,6 +115,50 @@ async fn a_connection_without_tunnels_ends_with_a_goodbye_when_a_drain_begins() 
     timeout(PATIENCE, connection).await.unwrap().unwrap().unwrap();
     assert!(send.connect(request()).await.unwrap_err().is_retryable());
     timeout(PATIENCE, mesh.server.running).await.unwrap().unwrap().unwrap();
+}
+
+// hbone#62, hbone#63: a client takes a goodbye better than a reset, and dials again.
+#[tokio::test]
+async fn a_handshake_under_way_at_a_drain_ends_in_a_goodbye() {
+    let mesh = Mesh::start_with(|settings| settings.drain_deadline(PATIENCE * 2));
+    let address = mesh.server.listening.inbound_hbone.unwrap();
+    let accepted = TcpStream::connect(address).await.unwrap();
+    let waiting = TcpStream::connect(address).await.unwrap();
+    mesh.server.drain.drain();
+    for stream in [accepted, waiting] {
+        let stream = mesh.shake_hands_over(stream).await.unwrap();
+        let (send, connection) = client::handshake(stream).await.unwrap();
+        timeout(PATIENCE, connection).await.unwrap().unwrap();
+        let request = hbone::ConnectRequest::new("192.0.2.7:80".parse::<hbone::Destination>().unwrap());
+        assert!(send.connect(request).await.unwrap_err().is_retryable());
+    }
+    timeout(PATIENCE, mesh.server.running).await.unwrap().unwrap().unwrap();
+}
+
+// hbone#83
+#[tokio::test]
+async fn an_address_on_another_network_says_nothing_about_the_client() {
+    let mesh = Mesh::start_with(|settings| settings.network("Net-A".into()));
+    let mut client = Workload::clone(mesh.state.load().workload("c//Pod/shop/client").unwrap());
+    client.network = "Net-A".into();
+    client.addresses = vec!["127.0.0.1".parse().unwrap()];
+    mesh.state.apply([Change::UpsertWorkload(Arc::new(client))]);
+    let application = application().await;
+    let to = hbone::Destination::from(application.local_addr().unwrap());
+    for (network, is_known) in [(None, true), (Some("net-a"), true), (Some("net-b"), false)] {
+        let (send, _driven) = bare_client(&mesh).await;
+        let mut request = hbone::ConnectRequest::new(to.clone());
+        if let Some(network) = network {
+            request = request.with_forwarded_network(network.parse().unwrap());
+        }
+        let (tunnel, accepted) = tokio::join!(send.connect(request), application.accept());
+        drop((tunnel.unwrap(), accepted.unwrap()));
+        let opened = mesh.server.seen.all().into_iter().filter_map(|seen| match seen {
+            Seen::Opened(meta) => Some(meta.source_workload.is_some()),
+            _ => None,
+        });
+        assert_eq!(opened.last(), Some(is_known), "{network:?}");
+    }
 }
 
 // hbone#12

@@ -14,6 +14,7 @@ use std::{
     time::Duration,
 };
 
+use futures_util::FutureExt;
 use mesh_identity::{
     IdentitySource, IdentityStore, SpiffeId, SvidFuture, TrustBundles, X509Svid,
     testing::{self, Authority},
@@ -21,15 +22,15 @@ use mesh_identity::{
 use mesh_policy::{Action, Clause, Match, MissingPolicy, Policy, PolicyName, Rule, Scope, StringMatch};
 use mesh_proxy::{
     ListenAddresses, Proxy, RunError, Settings,
-    state::{Change, StateStore, Workload},
-    telemetry::{DRAIN_TEXT, Direction, ResponseFlag, Transport},
+    state::{Change, ServiceName, StateStore, Workload},
+    telemetry::{DRAIN_TEXT, Direction, ResetBy, ResponseFlag, Transport},
 };
 use support::{
     CLIENT, CLIENT_ID, CLIENT_TOO, HOSTNAME, Mesh, PATIENCE, SERVER_ID, Seen, VIP, application, dialled, key,
     silent_application, silent_application_at,
 };
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
+    io::{AsyncReadExt, AsyncWriteExt, Interest},
     net::{TcpListener, TcpStream},
     time::timeout,
 };
@@ -122,6 +123,75 @@ async fn a_reset_stays_a_reset() {
     assert_eq!(error.kind(), ErrorKind::ConnectionReset);
     // telemetry#24: an end like any other.
     assert_eq!(mesh.client.seen.closed().await, (ResponseFlag::None, None));
+    for node in [&mesh.client, &mesh.server] {
+        assert_eq!(node.seen.reset().await, ResetBy::Upstream);
+    }
+}
+
+#[tokio::test]
+async fn a_reset_by_the_client_is_told_as_such_on_both_sides() {
+    let mesh = Mesh::start();
+    let application = application().await;
+    let (client, mut server) = mesh.open(&application).await;
+    client.set_zero_linger().unwrap();
+    drop(client);
+    assert_eq!(server.read(&mut [0; 1]).await.unwrap_err().kind(), ErrorKind::ConnectionReset);
+    for node in [&mesh.client, &mesh.server] {
+        assert_eq!(node.seen.reset().await, ResetBy::Downstream);
+    }
+}
+
+/// routing#105: as a server does that refuses an upload before it has read it.
+#[tokio::test]
+async fn an_answer_arrives_though_its_server_closes_without_having_read_all() {
+    let mesh = Mesh::start();
+    let application = application().await;
+    for _ in 0..20 {
+        let (mut client, mut server) = mesh.open(&application).await;
+        client.write_all(&[7; 1000]).await.unwrap();
+        assert_eq!(server.peek(&mut [0; 1]).await.unwrap(), 1);
+        server.write_all(b"too large").await.unwrap();
+        // With bytes unread the kernel makes a reset of it.
+        drop(server);
+        let mut answer = Vec::new();
+        let error = timeout(PATIENCE, client.read_to_end(&mut answer)).await.unwrap().unwrap_err();
+        assert_eq!((&*answer, error.kind()), (&b"too large"[..], ErrorKind::ConnectionReset));
+    }
+}
+
+/// hbone#56: otherwise what has closed at one end stays open at the other until that speaks.
+#[tokio::test]
+async fn a_reset_by_who_has_finished_reaches_a_silent_client() {
+    let mesh = Mesh::start();
+    let application = application().await;
+    let (mut client, mut server) = mesh.open(&application).await;
+    server.shutdown().await.unwrap();
+    assert_eq!(client.read(&mut [0; 1]).await.unwrap(), 0);
+    server.set_zero_linger().unwrap();
+    drop(server);
+    for node in [&mesh.server, &mesh.client] {
+        assert_eq!(node.seen.reset().await, ResetBy::Upstream);
+    }
+    timeout(PATIENCE, client.ready(Interest::ERROR)).await.unwrap().unwrap();
+}
+
+/// sockets#62
+#[tokio::test]
+async fn a_half_open_connection_that_stays_silent_is_reset_at_both_ends() {
+    let limit = Duration::from_millis(50);
+    let mesh = Mesh::start_with(|settings| settings.half_open_timeout(Some(limit)));
+    let application = application().await;
+    let (mut client, mut server) = mesh.open(&application).await;
+    client.shutdown().await.unwrap();
+    assert_eq!(server.read(&mut [0; 1]).await.unwrap(), 0);
+    let error = timeout(PATIENCE, client.read(&mut [0; 1])).await.unwrap().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::ConnectionReset);
+    while server.write_all(b"x").await.is_ok() {}
+    let (flag, error) = mesh.server.seen.closed().await;
+    assert_eq!(
+        (flag, error.unwrap()),
+        (ResponseFlag::None, "half-closed connection silent for 50ms".to_owned())
+    );
 }
 
 /// hbone#37, telemetry#19, routing#64
@@ -509,6 +579,28 @@ async fn a_service_is_reached_by_address_and_by_name() {
         _ => None,
     });
     assert_eq!(services.collect::<Vec<_>>(), [HOSTNAME, HOSTNAME]);
+}
+
+/// hbone#79, routing#22: what only a tunnel within a tunnel would reach is not reached at all, as long as there is none.
+#[tokio::test]
+async fn a_service_of_another_network_is_never_dialled_directly() {
+    let mesh = Mesh::start();
+    let far = TcpListener::bind("127.0.1.9:0").await.unwrap();
+    mesh.serve(far.local_addr().unwrap().port());
+    let name = ServiceName::new("shop", HOSTNAME);
+    let mut remote = Workload::new("c//Pod/shop/remote", "example.org", "shop", "server").unwrap();
+    remote.network = "net-b".into();
+    remote.addresses = vec![far.local_addr().unwrap().ip()];
+    remote.services = vec![(name, [(80, far.local_addr().unwrap().port())].into_iter().collect())];
+    let server = mesh.state.load().workload("c//Pod/shop/server").cloned().unwrap();
+    let mut server = Workload::clone(&server);
+    server.services.clear();
+    let changes = [remote, server].map(|workload| Change::UpsertWorkload(Arc::new(workload)));
+    mesh.state.apply(changes);
+    let (_stream, reply) = mesh.connect(CLIENT, format!("{VIP}:80").parse().unwrap()).await;
+    assert_ne!(reply, 0);
+    assert_eq!(mesh.client.seen.refused().await, format!("no route to another network: {VIP}:80"));
+    assert!(far.accept().now_or_never().is_none());
 }
 
 /// routing#5

@@ -1,4 +1,4 @@
-use std::{net::SocketAddr, sync::Arc};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use ::hbone::{
     ConnectResponse, Refusal, TraceParent,
@@ -38,9 +38,10 @@ pub(crate) async fn serve_hbone(
     };
     let mut drain = context.drain.clone();
     let handshake = tokio::select! {
-        // Nobody waits for a peer that has not said anything yet.
-        _ = drain.started() => return,
+        biased;
         handshake = handshake(context, stream) => handshake,
+        // Peers are let in to hear the goodbye, since they take it better than a reset; who says nothing holds up nobody.
+        () = drain.lasted(HANDSHAKE_GRACE) => return,
     };
     drop(stranger);
     match handshake {
@@ -56,6 +57,9 @@ pub(crate) async fn serve_hbone(
         Err(error) => context.refuse_early(Direction::Inbound, source, local, &error),
     }
 }
+
+/// How long, once a drain has begun, peers may take for the rest of their handshakes.
+const HANDSHAKE_GRACE: Duration = Duration::from_secs(1);
 
 type Connection = server::Connection<ServerStream>;
 
@@ -246,9 +250,12 @@ async fn tunnel(
 ) -> Result<(), ConnectionError> {
     let response = response(context, workload);
     let tunnel = incoming.accept_with(response).map_err(ConnectionError::http2)?;
+    let half_open = context.settings.half_open_timeout;
     tokio::select! {
         biased;
-        relayed = relay_tunnel(&mut application, tunnel, Direction::Inbound, record) => error::relayed(relayed),
+        relayed = relay_tunnel(&mut application, tunnel, Direction::Inbound, half_open, record) => {
+            error::relayed(relayed, record)
+        }
         () = admitted.denied() => Err(ConnectionError::DeniedLate),
         () = context.cut() => Err(ConnectionError::Drained),
     }

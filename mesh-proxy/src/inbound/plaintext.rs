@@ -67,9 +67,10 @@ async fn relay(
         () = admitted.denied() => return Err(ConnectionError::DeniedLate),
         () = context.cut() => return Err(ConnectionError::Drained),
     };
+    let half_open = context.settings.half_open_timeout;
     tokio::select! {
         biased;
-        relayed = relay_tcp(stream, &mut application, record) => error::relayed(relayed),
+        relayed = relay_tcp(stream, &mut application, half_open, record) => error::relayed(relayed, record),
         () = admitted.denied() => Err(ConnectionError::DeniedLate),
         () = context.cut() => Err(ConnectionError::Drained),
     }

@@ -31,18 +31,21 @@ pub(crate) async fn serve_captured(context: &Arc<WorkerContext>, stream: TcpStre
 /// Relays between an application and the upstream established for it, and reports the end.
 pub(crate) async fn relay(context: &WorkerContext, mut stream: TcpStream, established: Established) {
     let Established { upstream, record } = established;
+    let half_open = context.settings.half_open_timeout;
     let result = match upstream {
         Upstream::Tcp(mut upstream) => {
             tokio::select! {
                 biased;
-                result = relay_tcp(&mut stream, &mut upstream, &record) => relayed(result),
+                result = relay_tcp(&mut stream, &mut upstream, half_open, &record) => relayed(result, &record),
                 () = context.cut() => Err(ConnectionError::Drained),
             }
         }
         Upstream::Tunnel(tunnel) => {
             tokio::select! {
                 biased;
-                result = relay_tunnel(&mut stream, tunnel, Direction::Outbound, &record) => relayed(result),
+                result = relay_tunnel(&mut stream, tunnel, Direction::Outbound, half_open, &record) => {
+                    relayed(result, &record)
+                }
                 () = context.cut() => Err(ConnectionError::Drained),
             }
         }

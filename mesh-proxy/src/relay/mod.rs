@@ -2,13 +2,15 @@
 //!
 //! Each direction ends on its own: a FIN becomes END_STREAM or a FIN and the other direction goes on, for as long
 //! as the application likes. A reset ends both directions at once and stays a reset: towards a tunnel as
-//! RST_STREAM, towards TCP as RST (RFC 9113 §8.5). So a truncated transfer is never taken for a complete one.
+//! RST_STREAM, towards TCP as RST (RFC 9113 §8.5). So a truncated transfer is never taken for a complete one. What an end
+//! sent before it was gone is still delivered, as the kernel would.
 
 mod buffer;
+mod directions;
 mod tcp;
 mod tunnel;
 
-use std::io;
+use std::{io, time::Duration};
 
 use thiserror::Error;
 use tokio::{io::Interest, net::TcpStream};
@@ -16,7 +18,7 @@ use tokio::{io::Interest, net::TcpStream};
 pub(crate) use tcp::relay_tcp;
 pub(crate) use tunnel::relay_tunnel;
 
-use crate::socket::reset_on_close;
+use crate::{socket::reset_on_close, telemetry::ResetBy};
 
 /// Resolves when a connection was reset, which one who cannot read on at the moment would not notice.
 ///
@@ -53,24 +55,28 @@ impl Drop for ResetUnlessDone<'_> {
 /// How a relay ended other than with both directions complete.
 #[derive(Debug, Error)]
 pub(crate) enum RelayError {
+    /// One direction had ended, and nothing moved in the other for too long.
+    #[error("half-closed and silent for {limit:?}")]
+    HalfOpen { limit: Duration },
     /// A socket failed for a reason that is not the far end's doing.
     #[error(transparent)]
     Io(io::Error),
     /// One end gave up on the connection; the other was told so.
     #[error("connection reset")]
-    Reset,
+    Reset(ResetBy),
     /// The tunnel failed: the connection under it is gone, or the peer reset it over a fault of its own or ours.
     #[error(transparent)]
     Tunnel(hbone::TunnelError),
 }
 
-impl From<io::Error> for RelayError {
-    fn from(error: io::Error) -> Self {
+impl RelayError {
+    /// What the failure of a socket means, if this end is behind it.
+    fn of(error: io::Error, end: ResetBy) -> Self {
         match error.kind() {
             io::ErrorKind::BrokenPipe
             | io::ErrorKind::ConnectionAborted
             | io::ErrorKind::ConnectionReset
-            | io::ErrorKind::NotConnected => Self::Reset,
+            | io::ErrorKind::NotConnected => Self::Reset(end),
             _ => Self::Io(error),
         }
     }

@@ -1,4 +1,4 @@
-use std::time::Duration;
+use std::{pin::pin, time::Duration};
 
 use hbone::{RecvHalf, ResetReason, SendHalf, Tunnel, TunnelError};
 use tokio::{
@@ -7,17 +7,19 @@ use tokio::{
         TcpStream,
         tcp::{ReadHalf, WriteHalf},
     },
-    sync::Notify,
-    time::timeout,
+    task::yield_now,
 };
 
-use super::{RelayError, ResetUnlessDone, buffer::ReadBuffer, failed};
-use crate::telemetry::{ConnectionRecord, Direction};
+use super::{
+    RelayError, ResetUnlessDone,
+    buffer::ReadBuffer,
+    directions::{Progress, Stopped, both},
+    failed,
+};
+use crate::telemetry::{ConnectionRecord, Direction, ResetBy};
 
-/// How long what came before a reset may take to be delivered.
-const DELIVERY_GRACE: Duration = Duration::from_secs(1);
-
-/// Relays between a TCP connection and a tunnel until both directions ended.
+/// Relays between a TCP connection and a tunnel until both directions ended, or one has and the other is silent for
+/// `half_open`.
 ///
 /// `direction` tells which of the two ends is the client's, for the byte counters.
 ///
@@ -28,70 +30,130 @@ pub(crate) async fn relay_tunnel(
     stream: &mut TcpStream,
     tunnel: Tunnel,
     direction: Direction,
+    half_open: Option<Duration>,
     record: &ConnectionRecord,
 ) -> Result<(), RelayError> {
     let (mut recv, mut send) = tunnel.into_split();
-    // Told when everything the tunnel brought has been delivered.
-    let delivered = Notify::new();
+    let shared = Shared { ends: Ends::of(direction), progress: Progress::default() };
     let mut stream = ResetUnlessDone::new(stream);
     let result = {
         let (read, write) = stream.stream.split();
-        let (from_client, from_server) = (|count| record.received(count), |count| record.sent(count));
-        match direction {
-            Direction::Outbound => tokio::try_join!(
-                to_tunnel(read, &mut send, &delivered, from_client),
-                from_tunnel(&mut recv, write, &delivered, from_server),
-            ),
-            Direction::Inbound => tokio::try_join!(
-                to_tunnel(read, &mut send, &delivered, from_server),
-                from_tunnel(&mut recv, write, &delivered, from_client),
-            ),
+        let (towards, back) = match direction {
+            Direction::Outbound => (Count::Received, Count::Sent),
+            Direction::Inbound => (Count::Sent, Count::Received),
+        };
+        let to_tunnel = pin!(to_tunnel(read, &mut send, &shared, |count| towards.add(record, count)));
+        let from_tunnel = pin!(from_tunnel(&mut recv, write, &shared, |count| back.add(record, count)));
+        tokio::select! {
+            biased;
+            ended = both(&shared.progress, to_tunnel, from_tunnel) => ended,
+            limit = shared.progress.silence(half_open) => Err(RelayError::HalfOpen { limit }),
         }
     };
     if result.is_err() {
+        // A reset drops what the connection's driver has not had its turn to send.
+        yield_now().await;
         send.reset(ResetReason::ConnectError);
     }
     stream.done = result.is_ok();
-    result.map(|_| ())
+    result
+}
+
+/// What the two directions know together.
+struct Shared {
+    ends: Ends,
+    progress: Progress,
+}
+
+/// Who resets what.
+struct Ends {
+    socket: ResetBy,
+    tunnel: ResetBy,
+}
+
+impl Ends {
+    fn of(direction: Direction) -> Self {
+        match direction {
+            Direction::Inbound => Self { socket: ResetBy::Upstream, tunnel: ResetBy::Downstream },
+            Direction::Outbound => Self { socket: ResetBy::Downstream, tunnel: ResetBy::Upstream },
+        }
+    }
+
+    /// What a failure of the tunnel means.
+    fn tunnel_error(&self, error: TunnelError) -> RelayError {
+        match error {
+            // How applications' resets and impatient peers look; all else is worth an operator's attention.
+            TunnelError::Reset(
+                ResetReason::Cancel
+                | ResetReason::ConnectError
+                | ResetReason::NoError
+                | ResetReason::StreamClosed,
+            ) => RelayError::Reset(self.tunnel),
+            error => RelayError::Tunnel(error),
+        }
+    }
+}
+
+/// A counter of a record.
+#[derive(Clone, Copy)]
+enum Count {
+    Received,
+    Sent,
+}
+
+impl Count {
+    fn add(self, record: &ConnectionRecord, bytes: u64) {
+        match self {
+            Self::Received => record.received(bytes),
+            Self::Sent => record.sent(bytes),
+        }
+    }
 }
 
 async fn to_tunnel(
     mut from: ReadHalf<'_>,
     to: &mut SendHalf,
-    delivered: &Notify,
+    shared: &Shared,
     count: impl Fn(u64),
-) -> Result<(), RelayError> {
+) -> Result<(), Stopped> {
     let mut buffer = ReadBuffer::new();
     loop {
         let chunk = tokio::select! {
             biased;
-            chunk = buffer.read(&mut from) => chunk?,
+            chunk = buffer.read(&mut from) => {
+                chunk.map_err(|error| Stopped::From(RelayError::of(error, shared.ends.socket)))?
+            }
             stopped = to.stopped() => {
                 let has_ended = to.is_peer_finished();
-                return nobody_listens(stopped, has_ended, &mut from, &mut buffer, delivered).await;
+                return nobody_listens(stopped, has_ended, &mut from, &mut buffer, shared).await;
             }
         };
         if chunk.is_empty() {
+            if shared.progress.is_cut() {
+                return Err(Stopped::From(RelayError::Reset(shared.ends.socket)));
+            }
             break;
         }
         let length = chunk.len() as u64;
         let sent = tokio::select! {
             biased;
             sent = to.send(chunk) => sent,
-            () = failed(from.as_ref()) => return Err(RelayError::Reset),
+            () = failed(from.as_ref()) => return Err(Stopped::From(RelayError::Reset(shared.ends.socket))),
         };
         if let Err(error) = sent {
             let has_ended = to.is_peer_finished();
-            return nobody_listens(error, has_ended, &mut from, &mut buffer, delivered).await;
+            return nobody_listens(error, has_ended, &mut from, &mut buffer, shared).await;
         }
         count(length);
+        shared.progress.moved();
     }
-    to.finish()?;
-    // Whoever does not read at the moment would not notice that there is nothing more to come.
+    to.finish().map_err(|error| Stopped::To(shared.ends.tunnel_error(error)))?;
+    // Neither is read or written here any more, and so nobody would notice what becomes of them.
     tokio::select! {
         biased;
-        () = delivered.notified() => Ok(()),
-        stopped = to.stopped() => cut_short(stopped, delivered).await,
+        () = shared.progress.ended() => Ok(()),
+        () = failed(from.as_ref()) => Err(Stopped::From(RelayError::Reset(shared.ends.socket))),
+        stopped = to.stopped() => Err(Stopped::To(shared.ends.tunnel_error(stopped))),
     }
 }
 
@@ -104,52 +166,40 @@ async fn nobody_listens(
     has_ended: bool,
     from: &mut ReadHalf<'_>,
     buffer: &mut ReadBuffer,
-    delivered: &Notify,
-) -> Result<(), RelayError> {
+    shared: &Shared,
+) -> Result<(), Stopped> {
+    let ends = &shared.ends;
     if !has_ended || !matches!(stopped, TunnelError::Reset(ResetReason::NoError | ResetReason::Cancel)) {
-        return cut_short(stopped, delivered).await;
+        return Err(Stopped::To(ends.tunnel_error(stopped)));
     }
-    if buffer.read(from).await?.is_empty() { Ok(()) } else { Err(RelayError::Reset) }
-}
-
-/// The tunnel is gone. What it brought before is delivered, if that does not take long.
-async fn cut_short(stopped: TunnelError, delivered: &Notify) -> Result<(), RelayError> {
-    // The other direction meets the same end as soon as it has delivered all; a reader that stalls ends it too.
-    let _ = timeout(DELIVERY_GRACE, delivered.notified()).await;
-    Err(stopped.into())
+    match buffer.read(from).await {
+        Ok(chunk) if chunk.is_empty() => {
+            shared.progress.ended().await;
+            Ok(())
+        }
+        Ok(_) => Err(Stopped::To(RelayError::Reset(ends.tunnel))),
+        Err(error) => Err(Stopped::From(RelayError::of(error, ends.socket))),
+    }
 }
 
 async fn from_tunnel(
     from: &mut RecvHalf,
     mut to: WriteHalf<'_>,
-    delivered: &Notify,
+    shared: &Shared,
     count: impl Fn(u64),
-) -> Result<(), RelayError> {
+) -> Result<(), Stopped> {
+    let not_taken = |error| Stopped::To(RelayError::of(error, shared.ends.socket));
     while let Some(chunk) = from.data().await {
-        let chunk = chunk?;
-        to.write_all(&chunk).await?;
+        let chunk = chunk.map_err(|error| Stopped::From(shared.ends.tunnel_error(error)))?;
+        to.write_all(&chunk).await.map_err(not_taken)?;
         // Only bytes that the socket took make room for more: a reader that stalls stalls its sender, nobody else.
         from.release(chunk.len());
         count(chunk.len() as u64);
+        shared.progress.moved();
     }
-    to.shutdown().await?;
-    delivered.notify_one();
+    to.shutdown().await.map_err(not_taken)?;
+    shared.progress.ended().await;
     Ok(())
-}
-
-impl From<TunnelError> for RelayError {
-    fn from(error: TunnelError) -> Self {
-        match error {
-            // How applications' resets and impatient peers look; all else is worth an operator's attention.
-            TunnelError::Reset(
-                ResetReason::Cancel
-                | ResetReason::ConnectError
-                | ResetReason::NoError
-                | ResetReason::StreamClosed,
-            ) => Self::Reset,
-            error => Self::Tunnel(error),
-        }
-    }
 }
 
 #[cfg(test)]
@@ -158,7 +208,7 @@ mod tests {
 
     use bytes::Bytes;
     use hbone::{ConnectRequest, client, server};
-    use tokio::{io::AsyncReadExt, net::TcpListener};
+    use tokio::{io::AsyncReadExt, net::TcpListener, time::timeout};
 
     use super::*;
     use crate::telemetry::{ConnectionMeta, NoopObserver, Transport};
@@ -201,7 +251,7 @@ mod tests {
         let mut received = [0; 32];
         tokio::join!(
             async {
-                let ended = relay_tunnel(&mut stream, tunnel, Direction::Outbound, &record).await;
+                let ended = relay_tunnel(&mut stream, tunnel, Direction::Outbound, None, &record).await;
                 drop(stream);
                 ended
             },
@@ -237,7 +287,7 @@ mod tests {
             let (tunnel, incoming) = tunnel().await;
             let (mut application, mut stream) = connection().await;
             let record = record();
-            let relayed = relay_tunnel(&mut stream, tunnel, Direction::Outbound, &record);
+            let relayed = relay_tunnel(&mut stream, tunnel, Direction::Outbound, None, &record);
             let ended = tokio::join!(relayed, async {
                 if application_finishes {
                     application.shutdown().await.unwrap();
@@ -252,8 +302,28 @@ mod tests {
                 send.reset(ResetReason::Cancel);
             })
             .0;
-            assert!(matches!(ended, Err(RelayError::Reset)), "{ended:?}");
+            assert!(matches!(ended, Err(RelayError::Reset(ResetBy::Upstream))), "{ended:?}");
         }
+    }
+
+    /// As a peer does that closes a socket it has read from to the end: it neither hears nor says any more.
+    #[tokio::test]
+    async fn an_application_may_end_in_peace_after_a_peer_that_has_closed() {
+        let (tunnel, incoming) = tunnel().await;
+        let (mut application, mut stream) = connection().await;
+        let record = record();
+        let relayed = relay_tunnel(&mut stream, tunnel, Direction::Outbound, None, &record);
+        let (relayed, ()) = tokio::join!(timeout(Duration::from_secs(20), relayed), async {
+            let (recv, mut send) = incoming.into_split();
+            send.send("all of it".into()).await.unwrap();
+            send.finish().unwrap();
+            drop((recv, send));
+            let mut received = Vec::new();
+            application.read_to_end(&mut received).await.unwrap();
+            assert_eq!(received, b"all of it");
+            application.shutdown().await.unwrap();
+        });
+        assert!(matches!(relayed, Ok(Ok(()))), "{relayed:?}");
     }
 
     /// Whatever ends a relay early, a drain among others, the application does not take what it has for all.
@@ -266,7 +336,7 @@ mod tests {
         send.send("half of it".into()).await.unwrap();
         let mut received = [0; 32];
         tokio::select! {
-            ended = relay_tunnel(&mut stream, tunnel, Direction::Outbound, &record) => panic!("{ended:?}"),
+            ended = relay_tunnel(&mut stream, tunnel, Direction::Outbound, None, &record) => panic!("{ended:?}"),
             read = application.read(&mut received) => assert_eq!(read.unwrap(), 10),
         }
         drop(stream);

@@ -41,7 +41,7 @@ impl Capture {
 /// Accepts connections and starts serving them until the proxy drains.
 ///
 /// What the kernel had completed by then is still accepted, since closing a listener resets its queue, and served; on the
-/// HBONE port it is closed instead, and its peers dial again. At the bound of all workers one more is accepted and waits.
+/// HBONE port that is to say goodbye, and its peers dial again. At the bound of all workers one more is accepted and waits.
 pub(super) async fn accept(listener: TcpListener, capture: Capture, context: Arc<WorkerContext>) {
     let mut drain = context.drain.clone();
     let mut pause = SHORTEST_PAUSE;

@@ -4,7 +4,7 @@ use std::{fmt::Display, time::Duration};
 
 use mesh_identity::SpiffeId;
 
-use super::{ConnectionMeta, Direction, EarlyDenial, Transport};
+use super::{ConnectionMeta, Direction, EarlyDenial, ResetBy, Transport};
 
 /// Writes an event of the access log. Fields cannot differ by level in one call site, so there is one per level.
 macro_rules! access {
@@ -39,14 +39,19 @@ pub(super) fn opened(meta: &ConnectionMeta) {
     }
 }
 
-/// A connection ended; `received` are bytes from the client, `sent` bytes from the server.
-pub(super) fn closed(
-    meta: &ConnectionMeta,
-    received: u64,
-    sent: u64,
-    duration: Duration,
-    error: Option<&dyn Display>,
-) {
+/// How a connection ended.
+pub(super) struct End {
+    /// Bytes from the client.
+    pub(super) received: u64,
+    /// Bytes from the server.
+    pub(super) sent: u64,
+    pub(super) duration: Duration,
+    pub(super) reset: Option<ResetBy>,
+}
+
+/// A connection ended. Who reset it, which Istio does not say, comes behind the fields that its tools know.
+pub(super) fn closed(meta: &ConnectionMeta, end: &End, error: Option<&dyn Display>) {
+    let &End { received, sent, duration, reset } = end;
     // Here the local workload's view counts, unlike in the metrics.
     let (bytes_sent, bytes_recv) = match meta.direction {
         Direction::Inbound => (sent, received),
@@ -61,7 +66,8 @@ pub(super) fn closed(
                 Fields::new(meta),
                 bytes_sent = bytes_sent,
                 bytes_recv = bytes_recv,
-                duration = duration.as_str()
+                duration = duration.as_str(),
+                reset_by = reset.map(ResetBy::as_str)
             );
         }
         Some(error) if tracing::enabled!(target: "access", tracing::Level::ERROR) => {

@@ -7,7 +7,7 @@ use std::{
 use hbone::{Baggage, Destination, TraceParent};
 use mesh_identity::SpiffeId;
 
-use super::{ConnectionObserver, Observer, ResponseFlag};
+use super::{ConnectionObserver, Observer, ResetBy, ResponseFlag};
 use crate::state::{Service, Workload};
 
 /// What is reported for a connection that ends without a result, which happens when a drain passes its deadline.
@@ -125,6 +125,13 @@ impl ConnectionRecord {
     pub fn sent(&self, bytes: u64) {
         if let Some(observer) = &self.observer {
             observer.sent(bytes);
+        }
+    }
+
+    /// Reports that an end reset the connection; call it before [`close`](Self::close).
+    pub fn reset(&self, by: ResetBy) {
+        if let Some(observer) = &self.observer {
+            observer.reset(by);
         }
     }
 

@@ -20,6 +20,7 @@ pub mod log;
 mod observer;
 #[cfg(feature = "telemetry")]
 mod process;
+mod reset_by;
 mod response_flag;
 #[cfg(feature = "telemetry")]
 mod revocation;
@@ -38,6 +39,7 @@ pub use connection::{ConnectionMeta, ConnectionRecord, DRAIN_TEXT, Direction, So
 pub use event::{EarlyDenial, Event};
 pub use hbone_failure::HboneFailure;
 pub use observer::{ConnectionObserver, NoopObserver, Observer};
+pub use reset_by::ResetBy;
 pub use response_flag::ResponseFlag;
 #[cfg(feature = "telemetry")]
 pub use standard::{Telemetry, TelemetryBuilder};

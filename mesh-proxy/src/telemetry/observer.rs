@@ -3,7 +3,7 @@ use std::{
     sync::Arc,
 };
 
-use super::{ConnectionMeta, Direction, EarlyDenial, Event, ResponseFlag};
+use super::{ConnectionMeta, Direction, EarlyDenial, Event, ResetBy, ResponseFlag};
 
 /// Sees everything the proxy does that is worth telling.
 ///
@@ -65,6 +65,11 @@ pub trait ConnectionObserver: Send + Sync {
 
     /// Counts bytes that went from the server towards the client.
     fn sent(&self, bytes: u64);
+
+    /// Called once before [`closed`](Self::closed) if an end reset the connection, which is no failure of ours.
+    fn reset(&self, by: ResetBy) {
+        let _ = by;
+    }
 
     /// Called once, at the end; `error` is the text for operators where something went wrong.
     fn closed(self: Box<Self>, flag: ResponseFlag, error: Option<&dyn Display>);

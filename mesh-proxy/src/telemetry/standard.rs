@@ -2,7 +2,7 @@ use std::{
     array,
     fmt::{self, Debug, Display},
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicU64, AtomicUsize, Ordering},
     },
 };
@@ -12,7 +12,8 @@ use prometheus_client::{collector::Collector, encoding::text, registry::Registry
 use tokio::time::Instant;
 
 use super::{
-    ConnectionMeta, ConnectionObserver, Direction, EarlyDenial, Event, Observer, ResponseFlag, access_log,
+    ConnectionMeta, ConnectionObserver, Direction, EarlyDenial, Event, Observer, ResetBy, ResponseFlag,
+    access_log,
     exposition::{BuildMetrics, CustomCounter, EventMetrics, SocketMetrics, TrafficMetrics},
     process::ProcessMetrics,
     revocation::RevocationMetrics,
@@ -128,6 +129,7 @@ impl Observer for Telemetry {
             since: Instant::now(),
             received: AtomicU64::new(0),
             sent: AtomicU64::new(0),
+            reset: OnceLock::new(),
         })
     }
 
@@ -343,6 +345,7 @@ struct OpenConnection {
     since: Instant,
     received: AtomicU64,
     sent: AtomicU64,
+    reset: OnceLock<ResetBy>,
 }
 
 impl ConnectionObserver for OpenConnection {
@@ -356,14 +359,19 @@ impl ConnectionObserver for OpenConnection {
         self.series.sent(bytes);
     }
 
+    fn reset(&self, by: ResetBy) {
+        // The first stays.
+        let _ = self.reset.set(by);
+    }
+
     fn closed(self: Box<Self>, flag: ResponseFlag, error: Option<&dyn Display>) {
         self.series.closed(flag);
-        access_log::closed(
-            &self.meta,
-            self.received.into_inner(),
-            self.sent.into_inner(),
-            self.since.elapsed(),
-            error,
-        );
+        let end = access_log::End {
+            received: self.received.into_inner(),
+            sent: self.sent.into_inner(),
+            duration: self.since.elapsed(),
+            reset: self.reset.into_inner(),
+        };
+        access_log::closed(&self.meta, &end, error);
     }
 }

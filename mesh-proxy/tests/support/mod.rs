@@ -22,7 +22,9 @@ use mesh_proxy::{
     state::{
         Change, NetworkAddress, PortMap, Protocol, Service, ServiceName, StateStore, Workload, WorkloadKey,
     },
-    telemetry::{ConnectionMeta, ConnectionObserver, Direction, EarlyDenial, Event, Observer, ResponseFlag},
+    telemetry::{
+        ConnectionMeta, ConnectionObserver, Direction, EarlyDenial, Event, Observer, ResetBy, ResponseFlag,
+    },
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -99,12 +101,17 @@ impl Mesh {
 
     /// What becomes of a TLS handshake with the server's HBONE port.
     pub(crate) async fn shake_hands(&self) -> io::Result<TlsStream<TcpStream>> {
+        let stream = TcpStream::connect(self.server.listening.inbound_hbone.unwrap()).await.unwrap();
+        self.shake_hands_over(stream).await
+    }
+
+    /// The same over a connection to that port.
+    pub(crate) async fn shake_hands_over(&self, stream: TcpStream) -> io::Result<TlsStream<TcpStream>> {
         let config = ClientConfigBuilder::new(testing::provider())
             .identity(self.client.identities.clone(), CertSelector::fixed(CLIENT_ID.parse().unwrap()))
             .expect_peer(ExpectedPeer::exact([SERVER_ID.parse().unwrap()]))
             .build()
             .unwrap();
-        let stream = TcpStream::connect(self.server.listening.inbound_hbone.unwrap()).await.unwrap();
         TlsConnector::from(config).connect(mesh_identity::server_name(), stream).await
     }
 
@@ -292,6 +299,7 @@ pub(crate) enum Seen {
         received: u64,
         sent: u64,
     },
+    Reset(ResetBy),
     Refused {
         direction: Direction,
         error: String,
@@ -349,6 +357,15 @@ impl Recorder {
     pub(crate) async fn closed(&self) -> (ResponseFlag, Option<String>) {
         self.until(|seen| match seen {
             Seen::Closed { flag, error, .. } => Some((*flag, error.clone())),
+            _ => None,
+        })
+        .await
+    }
+
+    /// Waits for a connection to be reset.
+    pub(crate) async fn reset(&self) -> ResetBy {
+        self.until(|seen| match seen {
+            Seen::Reset(by) => Some(*by),
             _ => None,
         })
         .await
@@ -417,6 +434,10 @@ impl ConnectionObserver for Following {
 
     fn sent(&self, bytes: u64) {
         self.counts.lock().unwrap().1 += bytes;
+    }
+
+    fn reset(&self, by: ResetBy) {
+        self.log.push(Seen::Reset(by));
     }
 
     fn closed(self: Box<Self>, flag: ResponseFlag, error: Option<&dyn Display>) {

@@ -46,6 +46,11 @@ const POOL_MAX_STREAMS: NonZeroUsize = NonZeroUsize::new(100).expect("100 is not
 /// How long an unused connection is kept, as in Istio.
 const POOL_IDLE_TIMEOUT: Duration = Duration::from_secs(300);
 
+/// Connections in each direction, and inbound tunnels, of a worker; Istio's node proxy has no such limits.
+const MAX_PER_WORKER: NonZeroUsize = NonZeroUsize::new(65_536).expect("65,536 is not 0");
+/// How long a half-closed connection may be silent; Istio's node proxy has no such limit.
+const HALF_OPEN_TIMEOUT: Duration = Duration::from_secs(3600);
+
 /// What all tunnels may hold in bytes that nobody has read; Istio's node proxy has no such limit.
 const UNREAD_BYTES: usize = 1 << 30;
 
@@ -130,6 +135,9 @@ impl Environment {
                 .duration("POOL_UNUSED_RELEASE_TIMEOUT")?
                 .unwrap_or(POOL_IDLE_TIMEOUT),
             baggage: variables.boolean("ENABLE_RESPONSE_BAGGAGE")?.unwrap_or(true),
+            half_open_timeout: half_open_timeout(&variables)?,
+            max_connections: variables.positive("MAX_CONNECTIONS_PER_WORKER")?.unwrap_or(MAX_PER_WORKER),
+            max_tunnels: variables.positive("MAX_TUNNELS_PER_WORKER")?.unwrap_or(MAX_PER_WORKER),
             unread_bytes: variables.bytes("HBONE_MEMORY_LIMIT")?.unwrap_or(UNREAD_BYTES),
         };
         Ok(Self {
@@ -225,6 +233,12 @@ fn missing_policy(variables: &Variables<'_>) -> Result<MissingPolicy, Environmen
         Some("skip") => Ok(MissingPolicy::Skip),
         Some(other) => Err(EnvironmentError::invalid("MISSING_POLICY", other, "deny or skip")),
     }
+}
+
+/// A duration of nothing stands for no limit.
+fn half_open_timeout(variables: &Variables<'_>) -> Result<Option<Duration>, EnvironmentError> {
+    let limit = variables.duration("HALF_OPEN_TIMEOUT")?.unwrap_or(HALF_OPEN_TIMEOUT);
+    Ok((!limit.is_zero()).then_some(limit))
 }
 
 fn keepalive(variables: &Variables<'_>) -> Result<Option<Keepalive>, EnvironmentError> {

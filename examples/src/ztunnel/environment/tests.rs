@@ -57,6 +57,8 @@ fn the_least_gets_the_defaults() {
     assert_eq!(&*view.cluster_id, "Kubernetes");
     assert_eq!(view.keepalive, Some(Keepalive::default()));
     assert_eq!((view.pool_max_streams.get(), view.pool_idle_timeout), (100, Duration::from_secs(300)));
+    assert_eq!(view.half_open_timeout, Some(Duration::from_secs(3600)));
+    assert_eq!((view.max_connections, view.max_tunnels), (MAX_PER_WORKER, MAX_PER_WORKER));
     assert!(view.baggage && !view.socks5 && !view.user_timeout);
 }
 
@@ -67,6 +69,7 @@ fn every_variable_takes_effect() {
         ("CONNECTION_TERMINATION_DEADLINE", Some("7s")),
         ("ENABLE_ORIG_SRC", Some("true")),
         ("ENABLE_RESPONSE_BAGGAGE", Some("false")),
+        ("HALF_OPEN_TIMEOUT", Some("10m")),
         ("HBONE_MEMORY_LIMIT", Some("512Mi")),
         ("IPV6_ENABLED", Some("false")),
         ("ISTIO_META_CLUSTER_ID", Some("c2")),
@@ -77,6 +80,8 @@ fn every_variable_takes_effect() {
         ("LOCAL_XDS", Some("workloads: []")),
         ("LOCAL_XDS_PATH", None),
         ("LOG_FORMAT", Some("json")),
+        ("MAX_CONNECTIONS_PER_WORKER", Some("1000")),
+        ("MAX_TUNNELS_PER_WORKER", Some("500")),
         ("MISSING_POLICY", Some("skip")),
         ("NETWORK", Some("net1")),
         ("NODE_NAME", Some("node1")),
@@ -108,7 +113,10 @@ fn every_variable_takes_effect() {
         ("/socketConfig/keepaliveRetries", "3"),
         ("/socketConfig/keepaliveTime/secs", "1"),
         ("/socketConfig/userTimeoutEnabled", "true"),
+        ("/halfOpenTimeout/secs", "600"),
         ("/hboneMemoryLimit", "536870912"),
+        ("/maxConnectionsPerWorker", "1000"),
+        ("/maxTunnelsPerWorker", "500"),
         ("/network", "\"net1\""),
         ("/localNode", "\"node1\""),
         ("/packetMark", "1337"),
@@ -120,6 +128,12 @@ fn every_variable_takes_effect() {
     ] {
         assert_eq!(shown.pointer(pointer).unwrap().to_string(), value, "{pointer}");
     }
+}
+
+#[test]
+fn a_half_open_connection_may_live_for_ever() {
+    let environment = with(&[("HALF_OPEN_TIMEOUT", Some("0s"))]).unwrap();
+    assert_eq!(environment.view().half_open_timeout, None);
 }
 
 // telemetry#52, telemetry#72
@@ -154,6 +168,9 @@ fn wrong_values_are_named_with_their_variable_in_one_line() {
         ("RUST_LOG", "loud"),
         ("LOG_FORMAT", "xml"),
         ("MISSING_POLICY", "allow"),
+        ("HALF_OPEN_TIMEOUT", "1"),
+        ("MAX_CONNECTIONS_PER_WORKER", "0"),
+        ("MAX_TUNNELS_PER_WORKER", "many"),
         ("HBONE_MEMORY_LIMIT", "0"),
         ("HBONE_MEMORY_LIMIT", "1G"),
         ("PROXY_CONFIG", "concurrency: many"),

@@ -31,6 +31,10 @@ pub(crate) struct EnvironmentView {
     pub(super) pool_max_streams: NonZeroUsize,
     pub(super) pool_idle_timeout: Duration,
     pub(super) baggage: bool,
+    /// None without a limit.
+    pub(super) half_open_timeout: Option<Duration>,
+    pub(super) max_connections: NonZeroUsize,
+    pub(super) max_tunnels: NonZeroUsize,
     pub(super) unread_bytes: usize,
 }
 
@@ -53,6 +57,9 @@ impl EnvironmentView {
             .network(Arc::clone(&self.network))
             .baggage(self.baggage)
             .drain_deadline(self.drain_deadline)
+            .half_open_timeout(self.half_open_timeout)
+            .max_connections_per_worker(self.max_connections.get())
+            .max_tunnels_per_worker(self.max_tunnels.get())
             .max_tunnels_per_connection(self.pool_max_streams.get())
             .pool_idle_timeout(self.pool_idle_timeout)
             .budget(Budget::new(self.unread_bytes))
@@ -68,7 +75,10 @@ impl EnvironmentView {
             "clusterId": self.cluster_id,
             "dnsProxy": false,
             "enableEnhancedBaggage": self.baggage,
+            "halfOpenTimeout": self.half_open_timeout.map(duration),
             "hboneMemoryLimit": self.unread_bytes,
+            "maxConnectionsPerWorker": self.max_connections,
+            "maxTunnelsPerWorker": self.max_tunnels,
             "fakeCa": self.ca_address.is_none(),
             "inboundAddr": listener(HBONE_PORT),
             "inboundPlaintextAddr": listener(INBOUND_PLAINTEXT_PORT),

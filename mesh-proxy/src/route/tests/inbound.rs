@@ -115,6 +115,28 @@ fn application_that_takes_tunnels_takes_any_address_on_its_port() {
     assert_eq!((error.refusal(), error), (Refusal::Unavailable, InboundError::ProxyProtocol));
 }
 
+// hbone#50, hbone#51: the application would take the first bytes of its client for a PROXY header, so it gets none, by
+// whichever name it is asked for.
+#[test]
+fn no_application_that_waits_for_a_proxy_header_is_handed_anything() {
+    let mut tunnelled = cart();
+    for port in [None, Some(15088)] {
+        tunnelled.application_tunnel =
+            Some(ApplicationTunnel { protocol: ApplicationTunnelProtocol::Proxy, port });
+        let snapshot = mesh().workload(tunnelled.clone()).snapshot();
+        for authority in
+            ["cart.example.org:80", "other.example.org:80", "192.0.2.10:8080", "[2001:db8::7]:80"]
+        {
+            let error = resolve_at(&snapshot, &tunnelled, authority, None).unwrap_err();
+            assert_eq!(
+                (error.refusal(), error),
+                (Refusal::Unavailable, InboundError::ProxyProtocol),
+                "{authority}"
+            );
+        }
+    }
+}
+
 // routing#61, hbone#45
 #[test]
 fn host_name_leads_to_the_port_that_serves_it() {

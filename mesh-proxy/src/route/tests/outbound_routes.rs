@@ -73,7 +73,7 @@ fn nothing_is_passed_through_before_the_first_sync() {
     assert_eq!(resolve(&unsynced, "203.0.113.9:80").unwrap_err(), RouteError::NotSynced);
 }
 
-// routing#22 and crossing networks in general: an error, never a direct connection
+// routing#22, hbone#79 and crossing networks in general: an error, never a direct connection
 #[test]
 fn other_networks_are_never_reached_directly() {
     let mut remote = endpoint("remote", &["192.0.2.20"], "cart");

@@ -9,7 +9,7 @@ use std::time::Duration;
 use hbone::{
     ConnectError, ConnectionError, Flood, Refusal, ResetReason, TunnelError,
     client::{self, SendConnect},
-    server,
+    server::{self, Incoming},
 };
 use support::{
     PIPE, assert_echoes,
@@ -180,17 +180,16 @@ async fn tunnels_of_a_flooded_connection_learn_why() {
 // h2, too, wakes the connection as a reset stream is let go of; that we do is for `connection/shared.rs` to show.
 #[tokio::test(start_paused = true)]
 async fn flood_noticed_as_requests_are_let_go_of_ends_the_connection_at_once() {
+    let (accepted, refused) = (|incoming: Incoming| drop(incoming.accept()), drop::<Incoming>);
     // Each by another task, or by the connection itself after it looked whether there is a flood.
-    for held in [true, false] {
+    for let_go in [Some(accepted as fn(Incoming)), Some(refused as fn(Incoming)), None] {
         let (mut connection, mut peer) = server(server::Builder::new().requests_taken_back(5, 1)).await;
         let mut requests = Vec::new();
-        if held {
+        let ended = if let_go.is_some() {
             for stream in (1..).step_by(2).take(20) {
                 peer.request(stream, &CONNECT).await;
                 requests.push(connection.accept().await.unwrap().unwrap());
             }
-        }
-        let ended = if held {
             let ended = hold_all(connection);
             for stream in (1..).step_by(2).take(20) {
                 peer.send(RST_STREAM, 0, stream, &CANCEL).await;
@@ -203,9 +202,11 @@ async fn flood_noticed_as_requests_are_let_go_of_ends_the_connection_at_once() {
             hold_all(connection)
         };
         let start = Instant::now();
-        drop(requests);
+        if let Some(let_go) = let_go {
+            requests.into_iter().for_each(let_go);
+        }
         assert_flood(ended.await.unwrap(), Flood::Requests);
-        assert_eq!(start.elapsed(), Duration::ZERO, "held: {held}");
+        assert_eq!(start.elapsed(), Duration::ZERO, "held: {}", let_go.is_some());
     }
 }
 

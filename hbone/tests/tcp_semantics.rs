@@ -11,6 +11,16 @@ use tokio::{
     sync::oneshot,
 };
 
+/// Whatever a reset says, it is one.
+const RESETS: [Option<ResetReason>; 6] = [
+    None,
+    Some(ResetReason::NoError),
+    Some(ResetReason::StreamClosed),
+    Some(ResetReason::Cancel),
+    Some(ResetReason::ConnectError),
+    Some(ResetReason::Other(77)),
+];
+
 /// How a side behaves.
 #[derive(Clone, Copy, Debug)]
 struct Side {
@@ -48,20 +58,23 @@ enum End {
     Unseen,
 }
 
-/// A byte stream that can be reset.
+/// A byte stream that can be reset: with a code, or by being dropped, where that makes a difference.
 trait Stream: AsyncRead + AsyncWrite + Unpin {
-    fn reset(self);
+    fn reset(self, reason: Option<ResetReason>);
 }
 
 impl Stream for TcpStream {
-    fn reset(self) {
+    fn reset(self, _: Option<ResetReason>) {
         self.set_zero_linger().unwrap();
     }
 }
 
 impl Stream for Tunnel {
-    fn reset(self) {
-        Self::reset(self, ResetReason::ConnectError);
+    fn reset(self, reason: Option<ResetReason>) {
+        match reason {
+            Some(reason) => Self::reset(self, reason),
+            None => drop(self),
+        }
     }
 }
 
@@ -80,14 +93,21 @@ async fn tunnels_end_as_connections_do() {
                 continue;
             }
             let (client, server) = connection().await;
-            let expected = play(client, near, server, far).await;
-            let (client, server, _send) = support::tunnel().await;
-            let actual = play(client, near, server, far).await;
-            assert_eq!(actual, expected, "{near:?} {far:?}");
-            compared += 1;
+            let expected = play(client, near, server, far, None).await;
+            for reason in RESETS {
+                // Having finished, a tunnel that is dropped says no more than that it is gone.
+                let finishes = |side: Side| side.ending == Ending::FinishThenReset;
+                if reason.is_none() && (finishes(near) || finishes(far)) {
+                    continue;
+                }
+                let (client, server, _send) = support::tunnel().await;
+                let actual = play(client, near, server, far, reason).await;
+                assert_eq!(actual, expected, "{near:?} {far:?} {reason:?}");
+                compared += 1;
+            }
         }
     }
-    assert!(compared > 60, "{compared}");
+    assert!(compared > 300, "{compared}");
 }
 
 fn sides() -> impl Iterator<Item = Side> {
@@ -109,16 +129,26 @@ async fn connection() -> (TcpStream, TcpStream) {
     (client.unwrap(), server.unwrap().0)
 }
 
-async fn play<S: Stream>(client: S, near: Side, server: S, far: Side) -> (Seen, Seen) {
+async fn play<S: Stream>(
+    client: S,
+    near: Side,
+    server: S,
+    far: Side,
+    reason: Option<ResetReason>,
+) -> (Seen, Seen) {
     let (near_saw, near_seen) = oneshot::channel();
     let (far_saw, far_seen) = oneshot::channel();
-    tokio::join!(act(client, near, far, near_saw, far_seen), act(server, far, near, far_saw, near_seen))
+    tokio::join!(
+        act(client, near, far, reason, near_saw, far_seen),
+        act(server, far, near, reason, far_saw, near_seen)
+    )
 }
 
 async fn act<S: Stream>(
     mut io: S,
     side: Side,
     other: Side,
+    reason: Option<ResetReason>,
     saw_end: oneshot::Sender<()>,
     other_saw_end: oneshot::Receiver<()>,
 ) -> Seen {
@@ -134,13 +164,13 @@ async fn act<S: Stream>(
     }
     let sent = io.write_all(&vec![7; side.sends]).await;
     if side.ending == Ending::Reset {
-        io.reset();
+        io.reset(reason);
         return seen;
     }
     let finished = io.shutdown().await;
     if side.ending == Ending::FinishThenReset {
         let _ = other_saw_end.await;
-        io.reset();
+        io.reset(reason);
         return seen;
     }
     if !side.listens_first {

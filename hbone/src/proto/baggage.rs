@@ -70,7 +70,8 @@ impl Baggage {
     /// Reads header lines, with the leniency of [`from_headers`](Self::from_headers).
     pub fn from_lines<'a>(lines: impl IntoIterator<Item = &'a str>) -> Self {
         let mut baggage = Self::default();
-        let mut bytes_left = MAX_BYTES;
+        // With the comma that the last member does not have.
+        let mut bytes_left = MAX_BYTES + 1;
         let members =
             lines.into_iter().flat_map(|line| line.split(',')).take(MAX_MEMBERS).take_while(|member| {
                 let fits = member.len() < bytes_left;
@@ -469,6 +470,12 @@ mod tests {
         assert_eq!(Baggage::from_lines([&*members]), Baggage::new().with_member("k", "v"));
         let bytes = format!("k={},cloud.region=late", "v".repeat(MAX_BYTES));
         assert!(Baggage::from_lines([&*bytes]).is_empty());
+        for (excess, count) in [(0, 2), (1, 1)] {
+            let value = "v".repeat((MAX_BYTES - "k=,l=".len()) / 2);
+            let longer = format!("k={value},l={value}{}", "v".repeat(1 + excess));
+            assert_eq!(longer.len(), MAX_BYTES + excess);
+            assert_eq!(Baggage::from_lines([&*longer]).members().count(), count, "{excess}");
+        }
         let added =
             (0..100).fold(Baggage::new(), |baggage, index| baggage.with_member(&format!("k{index}"), "v"));
         assert_eq!(added.members().count(), MAX_MEMBERS);

@@ -38,6 +38,15 @@ fn hostname() -> Destination {
     "cart.shop.svc.cluster.local:80".parse().unwrap()
 }
 
+/// Behind it is somebody who says nothing.
+const MUTE: &str = "mute.shop.svc.cluster.local:80";
+/// Behind it is somebody who does not answer requests.
+const SLOW: &str = "slow.shop.svc.cluster.local:80";
+
+fn named(text: &str) -> Destination {
+    text.parse().unwrap()
+}
+
 fn baggage() -> Baggage {
     Baggage::new().with_namespace("shop")
 }
@@ -81,9 +90,20 @@ impl World {
     async fn pass_on(self, incoming: Incoming) {
         assert_eq!(incoming.forwarded_network(), None);
         assert!(incoming.is_from_network("east"), "says nothing else");
-        if *incoming.destination() != hostname() {
-            incoming.refuse(Refusal::Unavailable);
-            return;
+        match incoming.destination() {
+            destination if *destination == hostname() => {}
+            destination if *destination == named(MUTE) => {
+                let _silence = incoming.accept().unwrap();
+                return std::future::pending().await;
+            }
+            destination if *destination == named(SLOW) => {
+                let outer = prove(incoming.accept().unwrap(), CART).await;
+                let mut connection = server::handshake(outer).await.unwrap();
+                let _unanswered = connection.accept().await;
+                while connection.accept().await.is_some() {}
+                return;
+            }
+            _ => return incoming.refuse(Refusal::Unavailable),
         }
         let backend = self.outer.fetch_add(1, Ordering::Relaxed) % BACKENDS;
         let mut outer = incoming.accept().unwrap();
@@ -282,6 +302,48 @@ async fn inner_connections_are_shared_only_between_equals() {
     nested.retain(|_| false);
     let _tunnel = nested.connect(GATEWAY, CART, nested_request()).await.unwrap();
     assert_eq!(World::count(&world.outer), 4);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_behind_the_gateway_has_deadlines() {
+    let world = World::default();
+    let gateways = Pool::new(world.clone());
+    for builder in [west(), west().share(2, Duration::from_secs(600))] {
+        let nested = builder.build(gateways.clone(), Secure);
+        for (destination, is_mute, limit) in [(MUTE, true, 20), (SLOW, false, 15)] {
+            let start = Instant::now();
+            let error =
+                nested.connect(GATEWAY, CART, ConnectRequest::new(named(destination))).await.unwrap_err();
+            let is_expected = match &error {
+                PoolError::Dial(DialError::Timeout(_)) | PoolError::ConnectTimeout(_) => is_mute,
+                PoolError::ResponseTimeout(_) => !is_mute,
+                _ => false,
+            };
+            assert!(is_expected, "{error:?}");
+            assert_eq!((start.elapsed().as_secs(), error.side()), (limit, Side::Peer));
+        }
+        nested.retain(|_| false);
+        sleep(Duration::from_secs(2)).await;
+        assert_eq!(gateways.status().idle, 1, "no outer tunnel is left");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn inner_connections_are_driven_by_the_callers_executor() {
+    for (builder, expected) in [(west(), 3), (west().share(2, Duration::from_secs(600)), 2)] {
+        let spawned = Arc::new(AtomicUsize::new(0));
+        let count = Arc::clone(&spawned);
+        let nested = World::default().nested(builder.executor(move |task| {
+            count.fetch_add(1, Ordering::Relaxed);
+            tokio::spawn(task);
+        }));
+        for _ in 0..3 {
+            let mut tunnel = nested.connect(GATEWAY, CART, nested_request()).await.unwrap();
+            backend(&mut tunnel).await;
+            assert_echoes(&mut tunnel).await;
+        }
+        assert_eq!(World::count(&spawned), expected);
+    }
 }
 
 // hbone#61, hbone#81

@@ -186,10 +186,12 @@ async fn connection_lost_under_a_request_is_not_retryable() {
 #[tokio::test(start_paused = true)]
 async fn header_of_the_connection_itself_is_an_invalid_request() {
     let (send, _peer) = client_and_peer(&[]).await;
-    let header = http::HeaderValue::from_static("chunked");
-    let error =
-        send.connect(request().with_header(http::header::TRANSFER_ENCODING, header)).await.unwrap_err();
-    assert!(matches!(error, ConnectError::InvalidRequest), "{error:?}");
+    // The second would end the tunnel at its first byte (RFC 9110 §9.3.6).
+    for (name, value) in [(http::header::TRANSFER_ENCODING, "chunked"), (http::header::CONTENT_LENGTH, "0")] {
+        let header = http::HeaderValue::from_static(value);
+        let error = send.connect(request().with_header(name, header)).await.unwrap_err();
+        assert!(matches!(error, ConnectError::InvalidRequest), "{error:?}");
+    }
     assert_eq!(send.active_tunnels(), 0);
 }
 

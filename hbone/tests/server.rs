@@ -322,12 +322,18 @@ async fn response_header_of_the_connection_itself_refuses_the_request() {
     let (near, far) = duplex(PIPE);
     let (server, mut client) = tokio::join!(server::handshake(near), raw_client(far));
     serve(server.unwrap(), |incoming| async {
-        let header = HeaderValue::from_static("chunked");
-        let response = ConnectResponse::new().with_header(http::header::TRANSFER_ENCODING, header);
+        let (name, value) = match incoming.destination().port() {
+            1 => (http::header::TRANSFER_ENCODING, "chunked"),
+            _ => (http::header::CONTENT_LENGTH, "0"),
+        };
+        let response = ConnectResponse::new().with_header(name, HeaderValue::from_static(value));
         assert!(matches!(incoming.accept_with(response), Err(TunnelError::Closed)));
     });
-    let (response, _body) = client.send_request(raw_connect("192.0.2.7:80"), false).unwrap();
-    assert_eq!(response.await.unwrap_err().reason(), Some(h2::Reason::INTERNAL_ERROR));
+    for port in [1, 2] {
+        let request = raw_connect(&format!("192.0.2.7:{port}"));
+        let (response, _body) = client.send_request(request, false).unwrap();
+        assert_eq!(response.await.unwrap_err().reason(), Some(h2::Reason::INTERNAL_ERROR));
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -16,7 +16,7 @@ pub enum ConnectError {
     /// The peer is closing the connection and has not looked at the request (RFC 9113 §6.8).
     #[error("connection going away: {0}")]
     GoAway(ResetReason),
-    /// A header of the request must not be in one (RFC 9113 §8.2.2), or its destination has port 0.
+    /// A header of the request must not be in one (RFC 9113 §8.2.2, RFC 9110 §9.3.6), or its destination has port 0.
     #[error("invalid request")]
     InvalidRequest,
     /// The connection was lost while the request was under way; the peer may have acted on it.

@@ -1,4 +1,6 @@
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, Version, uri::Authority};
+use http::{
+    HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, Version, header::CONTENT_LENGTH, uri::Authority,
+};
 
 use super::{Baggage, Destination, Forwarded, TraceParent, TraceState, header};
 
@@ -56,7 +58,7 @@ impl ConnectRequest {
 
     /// Adds any other header, such as a hint for rate limiting.
     ///
-    /// Headers that concern the connection itself (RFC 9113 §8.2.2) make the request fail with
+    /// Headers that concern the connection itself (RFC 9113 §8.2.2), and `content-length`, make the request fail with
     /// [`ConnectError::InvalidRequest`](crate::ConnectError::InvalidRequest).
     pub fn with_header(mut self, name: HeaderName, value: HeaderValue) -> Self {
         self.headers.append(name, value);
@@ -70,9 +72,9 @@ impl ConnectRequest {
 
     /// Makes the request as it goes on the wire (RFC 9113 §8.5): only an authority, no scheme, no path.
     ///
-    /// `None` if there is no such request: for port 0.
+    /// `None` if there is no such request: for port 0, or with a length, to which the tunnel would be held.
     pub(crate) fn to_http(&self) -> Option<Request<()>> {
-        if self.destination.port() == 0 {
+        if self.destination.port() == 0 || self.headers.contains_key(CONTENT_LENGTH) {
             return None;
         }
         let named = [

@@ -1,4 +1,4 @@
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue, Response, header::CONTENT_LENGTH};
 
 use super::{Baggage, header};
 
@@ -21,6 +21,9 @@ impl ConnectResponse {
     }
 
     /// Adds any other header.
+    ///
+    /// One that concerns the connection itself (RFC 9113 §8.2.2) or measures a content that there is not (RFC 9110 §9.3.6)
+    /// refuses the request, see [`Incoming::accept_with`](crate::server::Incoming::accept_with).
     pub fn with_header(mut self, name: HeaderName, value: HeaderValue) -> Self {
         self.headers.append(name, value);
         self
@@ -40,7 +43,13 @@ impl ConnectResponse {
         Self { headers }
     }
 
-    pub(crate) fn into_headers(self) -> HeaderMap {
-        self.headers
+    /// Makes the response as it goes on the wire, with status 200. `None` if there is no such response.
+    pub(crate) fn into_http(self) -> Option<Response<()>> {
+        if self.headers.contains_key(CONTENT_LENGTH) {
+            return None;
+        }
+        let mut response = Response::new(());
+        *response.headers_mut() = self.headers;
+        Some(response)
     }
 }

@@ -109,11 +109,13 @@ impl Incoming {
     /// # Errors
     ///
     /// If the client took the request back, the connection is lost, or a header must not be in a response
-    /// (RFC 9113 §8.2.2), which refuses the request.
+    /// (RFC 9113 §8.2.2, RFC 9110 §9.3.6), which refuses the request.
     pub fn accept_with(mut self, response: ConnectResponse) -> Result<Tunnel, TunnelError> {
         let (recv, send) = self.stream.take().expect("answered once, by value");
-        let mut head = Response::new(());
-        *head.headers_mut() = response.into_headers();
+        let Some(head) = response.into_http() else {
+            send.with_respond(|respond| respond.send_reset(Reason::INTERNAL_ERROR));
+            return Err(TunnelError::Closed);
+        };
         if let Err(error) = send.respond(head) {
             note_taken_back(&error, &send);
             return Err(error);

@@ -39,6 +39,7 @@ async fn open(send: &SendConnect, port: u16) -> Tunnel {
 const ECHO: u16 = 1;
 const STALL: u16 = 2;
 const POUR: u16 = 3;
+const LEAVE: u16 = 4;
 
 async fn answer(incoming: Incoming) {
     match incoming.destination().port() {
@@ -222,6 +223,13 @@ async fn idle_sender_withholds_no_credit() {
     peer.send(WINDOW_UPDATE, 0, 0, &1_000u32.to_be_bytes()).await;
     timeout(Duration::from_secs(1), second.send(Bytes::from(vec![0; 1_000]))).await.unwrap().unwrap();
 
+    // Nor does one that was given less than it has to send, and has not come back.
+    let mut data = Bytes::from_static(b"xy");
+    peer.send(WINDOW_UPDATE, 0, 0, &1u32.to_be_bytes()).await;
+    assert_eq!(poll_fn(|cx| first.poll_send(cx, &mut data)).await.unwrap(), 1);
+    peer.send(WINDOW_UPDATE, 0, 0, &1u32.to_be_bytes()).await;
+    timeout(Duration::from_secs(1), second.send(data)).await.unwrap().unwrap();
+
     // Nor does one that was polled and has said so.
     let mut data = Bytes::from_static(b"x");
     assert!(poll_fn(|cx| Poll::Ready(first.poll_send(cx, &mut data))).await.is_pending());
@@ -308,10 +316,15 @@ async fn receivers_that_leave_unread_bytes_behind_take_no_credit_along() {
         match incoming.destination().port() {
             ECHO => echo(incoming).await,
             POUR => incoming.refuse(Refusal::Denied),
+            STALL => {
+                let _unread = incoming.accept().unwrap();
+                // All that is sent has arrived.
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
             _ => drop(incoming.accept().unwrap()),
         }
     });
-    for port in [STALL, POUR] {
+    for port in [STALL, POUR, LEAVE] {
         for _ in 0..100 {
             let destination = Destination::from_name("example.org", port).unwrap();
             if let Ok(mut tunnel) = send.connect(ConnectRequest::new(destination)).await {

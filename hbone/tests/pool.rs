@@ -199,9 +199,16 @@ async fn failed_key_is_left_alone_and_the_failure_given_with_its_time() {
     }
     assert!(pauses.iter().all(|pause| *pause <= Duration::from_secs(2)));
     assert!(pauses[7] > pauses[0] * 8, "longer each time: {pauses:?}");
-    world.pool.evict(&"refused");
+    for dials in [9, 10] {
+        let error = world.connect("refused").await.unwrap_err();
+        assert!(matches!(error, PoolError::Dial(_)), "{error:?}");
+        assert_eq!(world.dials(), dials);
+        assert_eq!(world.pool.status().failing, 1);
+        // Within the pause.
+        world.pool.evict(&"refused");
+        assert_eq!(world.pool.status().failing, 0, "an eviction forgets");
+    }
     assert!(world.connect("refused").await.is_err());
-    assert_eq!(world.dials(), 9, "an eviction forgets");
     sleep(Duration::from_secs(60)).await;
     assert_eq!(world.pool.status(), PoolStatus::default());
 }

@@ -12,8 +12,8 @@ use hbone::{client, server};
 use support::{
     PIPE, client_and_peer, echo,
     frames::{
-        DATA, END_HEADERS, GOAWAY, HEADERS, INITIAL_WINDOW_SIZE, Peer, SETTINGS, WINDOW_UPDATE, encode,
-        encode_fields,
+        DATA, END_HEADERS, END_STREAM, GOAWAY, HEADERS, INITIAL_WINDOW_SIZE, Peer, SETTINGS, WINDOW_UPDATE,
+        encode, encode_fields,
     },
     raw_client, raw_connect, request, serve,
 };
@@ -150,6 +150,39 @@ fn frames_on_streams_long_gone_take_bounded_memory_though_no_answer_is_read() {
         panic!("a million frames were taken");
     });
     assert!(info.bytes_max < 100 << 20, "{info:?}");
+}
+
+// They mean nothing here, and a tunnel may go on in the other direction for weeks.
+#[test]
+fn trailers_are_not_kept() {
+    const TUNNELS: u32 = 100;
+    let runtime = runtime();
+    let (mut peer, mut tunnels) = runtime.block_on(async {
+        let (near, far) = duplex(PIPE);
+        let (server, mut peer) = tokio::join!(server::handshake(near), Peer::client(far));
+        let mut server = server.unwrap();
+        let head = encode_fields(&[(":method", "CONNECT"), (":authority", "example.org:1")]);
+        let mut tunnels = Vec::new();
+        for index in 0..TUNNELS {
+            peer.send(HEADERS, END_HEADERS, 2 * index + 1, &head).await;
+            tunnels.push(server.accept().await.unwrap().unwrap().accept().unwrap());
+        }
+        // Acknowledged, a frame may be as long as that.
+        peer.next_of(SETTINGS).await;
+        serve(server, echo);
+        (peer, tunnels)
+    });
+    let value = "v".repeat(120);
+    let trailers = encode_fields(&vec![("a", &*value); 300]);
+    let info = allocated(&runtime, async {
+        for index in 0..TUNNELS {
+            peer.send(HEADERS, END_HEADERS | END_STREAM, 2 * index + 1, &trailers).await;
+        }
+        for tunnel in &mut tunnels {
+            assert_eq!(tunnel.read(&mut [0]).await.unwrap(), 0);
+        }
+    });
+    assert!(info.bytes_current < 1 << 20, "{info:?}");
 }
 
 #[test]

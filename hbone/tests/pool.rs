@@ -431,6 +431,23 @@ async fn connection_that_holds_too_much_is_left_to_its_tunnels() {
     assert_echoes(&mut stalled).await;
 }
 
+// hbone#20: beside a dial that gets nowhere.
+#[tokio::test(start_paused = true)]
+async fn connection_that_is_read_again_serves_those_who_wait_for_another() {
+    let builder = Builder::new().client(client::Builder::new().connection_budget(10_000));
+    let world = World::with(builder, server::Builder::new());
+    let mut stalled = world.connect("once").await.unwrap();
+    stalled.write_all(&[7; 50_000]).await.unwrap();
+    sleep(Duration::from_millis(1)).await;
+    let start = Instant::now();
+    let (waiting, ()) = tokio::join!(world.connect("once"), async {
+        sleep(Duration::from_secs(3)).await;
+        stalled.read_exact(&mut [0; 50_000]).await.unwrap();
+    });
+    assert_echoes(&mut waiting.unwrap()).await;
+    assert_eq!((start.elapsed().as_secs(), world.dials()), (3, 2));
+}
+
 // hbone#80
 #[tokio::test(start_paused = true)]
 async fn spread_connections_take_turns() {

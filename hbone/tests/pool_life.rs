@@ -238,6 +238,24 @@ async fn slow_destination_does_not_make_its_peer_suspect_for_long() {
     assert_eq!(world.dials(), 1);
 }
 
+// Beside a dial that gets nowhere.
+#[tokio::test(start_paused = true)]
+async fn answer_of_a_suspect_serves_those_who_wait_for_another() {
+    let world = World::new();
+    let start = Instant::now();
+    let later = |seconds, port| {
+        let world = &world;
+        async move {
+            sleep(Duration::from_secs(seconds)).await;
+            (world.connect_to("once", port).await, start.elapsed().as_secs())
+        }
+    };
+    let (unanswered, slow, waiting) = tokio::join!(later(0, 3), later(10, 4), later(16, 80));
+    assert!(matches!(unanswered, (Err(PoolError::ResponseTimeout(_)), 15)), "{unanswered:?}");
+    assert!(matches!((&slow, &waiting), ((Ok(_), 18), (Ok(_), 18))), "{slow:?}, {waiting:?}");
+    assert_eq!(world.dials(), 2);
+}
+
 // hbone#73
 #[tokio::test(start_paused = true)]
 async fn suspect_is_better_than_nothing_and_cleared_by_an_answer() {

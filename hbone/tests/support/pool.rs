@@ -55,7 +55,7 @@ impl Service<Key> for Dialer {
     }
 
     fn call(&mut self, key: Key) -> Self::Future {
-        self.dials.fetch_add(1, Ordering::Relaxed);
+        let before = self.dials.fetch_add(1, Ordering::Relaxed);
         let this = self.clone();
         Box::pin(async move {
             let (near, far) = duplex(PIPE);
@@ -65,6 +65,7 @@ impl Service<Key> for Dialer {
                     return Err(io::ErrorKind::ConnectionRefused.into());
                 }
                 "blackhole" => std::future::pending().await,
+                "once" if before > 0 => std::future::pending().await,
                 "panic" => panic!("a dialler that panics"),
                 "silent" => drop(tokio::spawn(async move {
                     let _open = far;
@@ -103,6 +104,10 @@ async fn answer(incoming: server::Incoming) {
         3 => {
             let _unanswered = incoming;
             std::future::pending::<()>().await;
+        }
+        4 => {
+            sleep(Duration::from_secs(8)).await;
+            echo(incoming).await;
         }
         _ => echo(incoming).await,
     }

@@ -418,7 +418,7 @@ fn drained_book_refuses_everybody() {
 
 #[test]
 fn busy_connection_gets_a_sibling_without_anybody_waiting() {
-    let mut desk = Desk::with(Limits { tunnels: 10, ..limits() });
+    let mut desk = Desk::with(Limits { tunnels: 10, connections: 10, ..limits() });
     let first = desk.open(10);
     assert!(!desk.book.checkout(&KEY, None).unwrap().1);
     desk.set(first, Load::Busy);

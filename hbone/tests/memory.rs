@@ -119,8 +119,9 @@ where
         }
         // As much as the stream below takes, which nobody reads.
         let chunk = Bytes::from(vec![0; 16 << 10]);
-        while timeout(Duration::from_secs(1), halves[0].1.send(chunk.clone())).await.is_ok() {}
         let (recv, half) = halves.pop().unwrap();
+        let (_, first) = halves.last_mut().unwrap();
+        while timeout(Duration::from_secs(1), first.send(chunk.clone())).await.is_ok() {}
         (half, (send, peer, halves, recv))
     });
     let mut written = 0;

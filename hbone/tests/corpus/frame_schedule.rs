@@ -170,15 +170,33 @@ impl World {
 
 #[derive(Clone, Copy)]
 enum Step {
-    Frame { kind: u8 },
+    Frame {
+        kind: u8,
+    },
+    /// More than the input has bytes.
+    Bulk {
+        stream: u8,
+    },
     Garbage,
-    Request { stream: u8 },
+    Request {
+        stream: u8,
+    },
     Refuse,
-    Read { tunnel: u8 },
-    Write { tunnel: u8 },
-    Finish { tunnel: u8 },
-    Reset { tunnel: u8 },
-    LetGo { tunnel: u8 },
+    Read {
+        tunnel: u8,
+    },
+    Write {
+        tunnel: u8,
+    },
+    Finish {
+        tunnel: u8,
+    },
+    Reset {
+        tunnel: u8,
+    },
+    LetGo {
+        tunnel: u8,
+    },
     Wait,
 }
 
@@ -191,6 +209,11 @@ impl Step {
                 let (flags, stream) = (input.byte(), input.byte());
                 let payload = input.payload();
                 world.send(&frame(kind, flags, stream, payload));
+            }
+            Self::Bulk { stream } => {
+                let (flags, length, times) = (input.byte(), input.byte(), input.byte());
+                let frame = frame(DATA, flags, stream, &vec![0; usize::from(length) * LARGEST_DATA / 255]);
+                (0..=times % 16).for_each(|_| world.send(&frame));
             }
             Self::Garbage => world.send(input.payload()),
             Self::Request { stream } => world.send(&frame(HEADERS, END_HEADERS, stream | 1, &request())),
@@ -261,6 +284,7 @@ impl<'a> Input<'a> {
             19 => Step::Reset { tunnel: self.byte() },
             20 => Step::LetGo { tunnel: self.byte() },
             21 => Step::Wait,
+            22 | 23 => Step::Bulk { stream: self.byte() },
             kind => Step::Frame { kind },
         })
     }
@@ -296,9 +320,11 @@ fn request() -> Vec<u8> {
 }
 
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+const DATA: u8 = 0x0;
 const HEADERS: u8 = 0x1;
 const END_HEADERS: u8 = 0x4;
-const PIPE: usize = 64 << 10;
+const PIPE: usize = 512 << 10;
+const LARGEST_DATA: usize = 16_384;
 const TUNNELS: u32 = 8;
 const WINDOW: u32 = 16 << 10;
 const BUDGET: usize = 64 << 10;

@@ -3,6 +3,8 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
 mod frame_schedule;
+#[expect(clippy::cast_possible_truncation, clippy::indexing_slicing, reason = "frames of a test's peer")]
+mod neighbours;
 #[expect(
     clippy::cast_possible_truncation,
     clippy::indexing_slicing,
@@ -72,6 +74,23 @@ proptest! {
         rest in vec(prop_oneof![0_u8..24, any::<u8>()], 0..300),
     ) {
         frame_schedule::run(&[start, rest].concat());
+    }
+}
+
+#[test]
+fn neighbours() {
+    inputs("neighbours").for_each(|input| neighbours::run(&input));
+}
+
+proptest! {
+    #[test]
+    fn neighbours_of_any_kind(
+        first in 0_u8..2,
+        // A tunnel beside the first, and then anything.
+        rest in vec((0_u8..32, any::<bool>(), any::<u8>(), any::<u8>()), 0..120),
+    ) {
+        let rest = rest.iter().flat_map(|(what, later, which, how)| [what | u8::from(*later) << 7, *which, *how]);
+        neighbours::run(&[first, 0, 0, 0, 1, 0, 0, 19, 0, 0].into_iter().chain(rest).collect::<Vec<_>>());
     }
 }
 

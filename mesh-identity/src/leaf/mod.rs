@@ -32,6 +32,16 @@ impl<'a> Leaf<'a> {
         quick::read(der).map_or_else(|| Self::parse_in_general(der), Ok)
     }
 
+    /// Whether the quick reader takes it; what it takes, both read the same.
+    #[cfg(any(fuzzing, test))]
+    pub(crate) fn is_read_quickly(der: &[u8]) -> bool {
+        let Some(quick) = quick::read(der) else { return false };
+        let der = CertificateDer::from(der);
+        let general = Leaf::parse_in_general(&der).unwrap_or_else(|error| panic!("{error}: {der:02x?}"));
+        assert_eq!(quick, general);
+        true
+    }
+
     fn parse_in_general(der: &'a CertificateDer<'_>) -> Result<Self, LeafError> {
         let certificate = parse_certificate(der).ok_or(LeafError::Malformed)?;
         check_usage(&certificate)?;

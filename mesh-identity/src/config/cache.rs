@@ -5,7 +5,7 @@ use std::{fmt, sync::Arc};
 use rustls::{ClientConfig, ServerConfig, crypto::CryptoProvider, time_provider::TimeProvider};
 
 use super::{
-    ClientConfigBuilder, ConfigError, ServerConfigBuilder, TlsEntry, TlsSettings,
+    Complete, ConfigBuilder, ConfigError, TlsEntry, TlsSettings,
     lookup::{Entry, Lookup, seconds},
     provider::narrowed,
 };
@@ -179,12 +179,7 @@ impl TlsConfigs {
         pick: impl Fn(&Arc<TlsEntry<ServerConfig>>) -> T,
     ) -> Result<T, TlsConfigError> {
         self.look_up(&self.servers, identity, expected, pick, |svid, bundles| {
-            ServerConfigBuilder::new(Arc::clone(&self.provider))
-                .svid(svid, bundles)
-                .expect_peer(expected.clone())
-                .time_provider(Arc::clone(&self.time))
-                .settings(self.settings.clone())
-                .build()
+            self.builder::<ServerConfig>(svid, bundles, expected).build()
         })
         .await
     }
@@ -196,14 +191,23 @@ impl TlsConfigs {
         pick: impl Fn(&Arc<TlsEntry<ClientConfig>>) -> T,
     ) -> Result<T, TlsConfigError> {
         self.look_up(&self.clients, identity, expected, pick, |svid, bundles| {
-            ClientConfigBuilder::new(Arc::clone(&self.provider))
-                .svid(svid, bundles)
-                .expect_peer(expected.clone())
-                .time_provider(Arc::clone(&self.time))
-                .settings(self.settings.clone())
-                .build()
+            self.builder::<ClientConfig>(svid, bundles, expected).build()
         })
         .await
+    }
+
+    /// What a configuration of either side is made with.
+    fn builder<Side>(
+        &self,
+        svid: Arc<X509Svid>,
+        bundles: Arc<TrustBundles>,
+        expected: &ExpectedPeer,
+    ) -> ConfigBuilder<Side, Complete> {
+        ConfigBuilder::new(Arc::clone(&self.provider))
+            .svid(svid, bundles)
+            .expect_peer(expected.clone())
+            .time_provider(Arc::clone(&self.time))
+            .settings(self.settings.clone())
     }
 
     /// Finds or makes an entry, of which the caller gets what `pick` takes.

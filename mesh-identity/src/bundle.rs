@@ -1,12 +1,12 @@
 //! The certificates each trust domain is recognised by.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc, time::SystemTime};
 
 use rustls::pki_types::{CertificateDer, TrustAnchor, pem, pem::PemObject};
 
 use crate::{
     TrustDomain,
-    leaf::{is_authority, parse_certificate},
+    leaf::{is_authority, parse_certificate, system_time},
 };
 
 /// The root certificates of one trust domain, at least one.
@@ -61,6 +61,12 @@ impl TrustBundle {
     /// The root certificates, without repetition, in the order they were given.
     pub fn certificates(&self) -> &[CertificateDer<'static>] {
         &self.certificates
+    }
+
+    /// When the first of them ends: for people to see in time, since it plays no part in verification. Parses each.
+    pub fn first_expiry(&self) -> Option<SystemTime> {
+        let roots = self.certificates.iter().filter_map(|root| parse_certificate(root));
+        roots.map(|root| system_time(root.validity().not_after)).min()
     }
 
     pub(crate) fn anchors(&self) -> &[TrustAnchor<'static>] {

@@ -318,18 +318,31 @@ fn threads_add_up_to_one_series() {
 async fn certificates_and_the_calls_for_them_are_shown() {
     use mesh_identity::{IdentityManager, IdentitySource, testing::Authority};
 
+    let shown = |source: &Arc<dyn IdentitySource>| {
+        let source = Arc::clone(source);
+        Telemetry::builder().identities(move || Some(Arc::clone(&source)))
+    };
+
     let manager = IdentityManager::builder(Authority::new("example.org")).spawn();
     let cart = "spiffe://example.org/ns/shop/sa/cart".parse().unwrap();
     let telemetry = Telemetry::builder().build();
     assert!(samples(&telemetry, "mesh_identity_identities").is_empty());
 
     let read = manager.clone();
-    let telemetry = Telemetry::builder().identities(move || Some(read.metrics())).build();
+    let telemetry = shown(&(Arc::new(manager.clone()) as Arc<dyn IdentitySource>))
+        .rotation(move || Some(read.metrics()))
+        .build();
+    let with = |state: &str| {
+        let all = samples(&telemetry, "mesh_identity_identities");
+        all.iter().find(|sample| sample.labels[0].1 == state).unwrap().value
+    };
+    assert_eq!((with("available"), with("unavailable")), (0, 0));
     manager.permit(&cart).unwrap();
     let svid = manager.svid(&cart).await.unwrap();
     let end = svid.not_after().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
     let first = sample(&telemetry, "mesh_identity_certificate_expiry_timestamp_seconds");
     assert_eq!(first.value, end);
+    assert_eq!((with("available"), with("unavailable")), (1, 0));
     assert_eq!(sample(&telemetry, "mesh_identity_authority_up").value, 1);
     assert_eq!(sample(&telemetry, "mesh_identity_calls_in_flight").value, 0);
     let root = sample(&telemetry, "mesh_identity_root_expiry_timestamp_seconds");
@@ -337,6 +350,32 @@ async fn certificates_and_the_calls_for_them_are_shown() {
     let results = samples(&telemetry, "mesh_identity_issuances_total");
     let succeeded = results.iter().find(|sample| sample.labels[0].1 == "success").unwrap();
     assert_eq!((succeeded.value, results.len()), (1, 6));
+}
+
+// identity#83
+#[test]
+fn certificates_of_any_source_are_shown() {
+    use mesh_identity::{IdentitySource, IdentityStore, testing::Authority};
+    use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+    let authority = Authority::new("example.org");
+    let store = IdentityStore::new(authority.bundles());
+    let now = SystemTime::now();
+    let hour = Duration::from_secs(3600);
+    for (account, end) in [("cart", now + hour), ("web", now + 2 * hour), ("old", now - hour)] {
+        let leaf = authority.leaf(&format!("spiffe://example.org/ns/shop/sa/{account}"));
+        store.insert(leaf.valid(now - 2 * hour, end).issue().svid().unwrap());
+    }
+    let source: Arc<dyn IdentitySource> = Arc::new(store);
+    let telemetry = Telemetry::builder().identities(move || Some(Arc::clone(&source))).build();
+    // What is over is not in use.
+    let first = sample(&telemetry, "mesh_identity_certificate_expiry_timestamp_seconds").value;
+    let end = (now + hour).duration_since(UNIX_EPOCH).unwrap().as_secs();
+    assert_eq!(first, end);
+    let states = samples(&telemetry, "mesh_identity_identities");
+    assert_eq!(states.iter().map(|sample| sample.value).collect::<Vec<_>>(), [2, 1]);
+    assert!(sample(&telemetry, "mesh_identity_root_expiry_timestamp_seconds").value > end);
+    assert!(samples(&telemetry, "mesh_identity_calls_in_flight").is_empty());
 }
 
 // telemetry §1, identity#70, identity#74

@@ -6,12 +6,7 @@ mod logging;
 mod node;
 
 use std::{
-    collections::BTreeMap,
-    ffi::OsString,
-    fmt::Display,
-    num::NonZeroUsize,
-    process::ExitCode,
-    sync::{Arc, OnceLock},
+    collections::BTreeMap, ffi::OsString, fmt::Display, num::NonZeroUsize, process::ExitCode, sync::Arc,
     thread,
 };
 
@@ -20,6 +15,7 @@ use mesh_proxy::{Report, telemetry::Telemetry};
 use rustix::process::{Resource, getrlimit, setrlimit};
 
 use environment::Environment;
+use node::Shown;
 
 /// The scope of the program's own log lines.
 const TARGET: &str = "ztunnel";
@@ -77,13 +73,17 @@ pub fn run(environment: &BTreeMap<String, String>) -> ExitCode {
     }
     tracing::info!(target: TARGET, "version: {}", build::line(&environment.istio_version));
     raise_descriptor_limit();
-    let manager = Arc::new(OnceLock::new());
+    let shown = Arc::new(Shown::default());
     let lists = environment.security.lists.as_ref();
     let lists = lists.map(|lists| RevocationFile::open(&lists.path, Revocation::new(lists.policy)));
     let mut telemetry = Telemetry::builder()
         .identities({
-            let manager = Arc::clone(&manager);
-            move || manager.get().map(IdentityManager::metrics)
+            let shown = Arc::clone(&shown);
+            move || shown.identities.get().map(Arc::clone)
+        })
+        .rotation({
+            let shown = Arc::clone(&shown);
+            move || shown.manager.get().map(IdentityManager::metrics)
         })
         .tunnels(&environment.settings)
         .version(environment.istio_version.clone())
@@ -104,7 +104,7 @@ pub fn run(environment: &BTreeMap<String, String>) -> ExitCode {
         logging.handle(),
         lists,
         Arc::new(telemetry.build()),
-        &manager,
+        &shown,
     )) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

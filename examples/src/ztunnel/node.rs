@@ -40,7 +40,7 @@ pub(super) async fn serve(
     logging: LogHandle,
     lists: Option<RevocationFile>,
     telemetry: Arc<Telemetry>,
-    shown: &OnceLock<IdentityManager>,
+    shown: &Shown,
 ) -> Result<(), ServeError> {
     let provider = crypto::provider();
     let mut tls = environment.security.tls();
@@ -49,8 +49,9 @@ pub(super) async fn serve(
     }
     let Sourced { identities, manager } = sourced(&environment, &provider)?;
     if let Some(manager) = &manager {
-        shown.get_or_init(|| manager.clone());
+        shown.manager.get_or_init(|| manager.clone());
     }
+    shown.identities.get_or_init(|| Arc::clone(&identities));
     let state = Arc::new(StateStore::new(environment.node_name.clone(), environment.missing_policy));
     let local = environment.workload.clone();
     let dump = ConfigDump::builder(Arc::clone(&state))
@@ -87,6 +88,13 @@ pub(super) async fn serve(
     // Readiness, metrics and the dump answered until the last connection had ended.
     endpoints.close().await;
     Ok(result?)
+}
+
+/// What metrics show, once it is there.
+#[derive(Default)]
+pub(super) struct Shown {
+    pub(super) identities: OnceLock<Arc<dyn IdentitySource>>,
+    pub(super) manager: OnceLock<IdentityManager>,
 }
 
 /// Where identities come from, and what has to be told whose they may be.

@@ -9,12 +9,12 @@
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
     sync::Arc,
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::SystemTime,
 };
 
 use rustls::pki_types::CertificateDer;
 
-use crate::{SpiffeId, TrustBundle, TrustBundles, TrustDomain, leaf::parse_certificate};
+use crate::{SpiffeId, TrustBundle, TrustBundles, TrustDomain};
 
 #[derive(Debug)]
 pub(super) struct Roots {
@@ -87,16 +87,9 @@ impl Roots {
 
     /// When the first root of each trust domain ends.
     pub(super) fn expiries(bundles: &TrustBundles) -> BTreeMap<TrustDomain, SystemTime> {
-        let ends = |bundle: &TrustBundle| {
-            let roots = bundle.certificates().iter().filter_map(|root| parse_certificate(root));
-            roots.map(|root| u64::try_from(root.validity().not_after.timestamp()).unwrap_or(0)).min()
-        };
         bundles
             .iter()
-            .filter_map(|bundle| {
-                let end = UNIX_EPOCH + Duration::from_secs(ends(bundle)?);
-                Some((bundle.trust_domain().clone(), end))
-            })
+            .filter_map(|bundle| Some((bundle.trust_domain().clone(), bundle.first_expiry()?)))
             .collect()
     }
 

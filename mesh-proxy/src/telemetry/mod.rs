@@ -14,6 +14,8 @@ mod event;
 mod exposition;
 mod hbone_failure;
 #[cfg(feature = "telemetry")]
+mod identities;
+#[cfg(feature = "telemetry")]
 mod labels;
 #[cfg(feature = "telemetry")]
 pub mod log;
@@ -24,8 +26,6 @@ mod reset_by;
 mod response_flag;
 #[cfg(feature = "telemetry")]
 mod revocation;
-#[cfg(feature = "telemetry")]
-mod rotation;
 #[cfg(feature = "telemetry")]
 mod series;
 #[cfg(feature = "telemetry")]

@@ -7,7 +7,7 @@ use std::{
     },
 };
 
-use mesh_identity::{Revocation, RotationMetrics};
+use mesh_identity::{IdentitySource, Revocation, RotationMetrics};
 use prometheus_client::{collector::Collector, encoding::text, registry::Registry};
 use tokio::time::Instant;
 
@@ -15,9 +15,9 @@ use super::{
     ConnectionMeta, ConnectionObserver, Direction, EarlyDenial, Event, Observer, ResetBy, ResponseFlag,
     access_log,
     exposition::{BuildMetrics, CustomCounter, EventMetrics, SocketMetrics, TrafficMetrics},
+    identities::{CertificateMetrics, RotationCollector},
     process::ProcessMetrics,
     revocation::RevocationMetrics,
-    rotation::IdentityMetrics,
     series::{Series, Shard, per_direction},
     tunnels::TunnelMetrics,
 };
@@ -54,18 +54,23 @@ const BAGGAGE_LIMIT: usize = 1000;
 /// | `mesh_own_certificate_revocations_total` | | certificates of ours found revoked |
 /// | `mesh_source_address_not_preserved_total` | | connections on which the application sees an address of ours |
 ///
-/// With [`identities`](TelemetryBuilder::identities), of certificates and the calls for them:
+/// With [`identities`](TelemetryBuilder::identities), of certificates, wherever they come from:
+///
+/// | name | labels | is |
+/// |---|---|---|
+/// | `mesh_identity_certificate_expiry_timestamp_seconds` | | when the first certificate ends |
+/// | `mesh_identity_identities` | state | identities with and without a certificate |
+/// | `mesh_identity_root_expiry_timestamp_seconds` | trust_domain | when the first root ends |
+///
+/// With [`rotation`](TelemetryBuilder::rotation), of the calls for certificates:
 ///
 /// | name | labels | is |
 /// |---|---|---|
 /// | `mesh_identity_authority_up` | | 0 while the authority is not reached |
 /// | `mesh_identity_calls_in_flight` | | calls under way |
 /// | `mesh_identity_calls_queued` | priority | calls that wait for those to end |
-/// | `mesh_identity_certificate_expiry_timestamp_seconds` | | when the first certificate ends |
-/// | `mesh_identity_identities` | state | identities with and without a certificate |
 /// | `mesh_identity_issuances_total` | result | certificates issued, and attempts by what failed |
 /// | `mesh_identity_last_issuance_timestamp_seconds` | | when a certificate was last issued |
-/// | `mesh_identity_root_expiry_timestamp_seconds` | trust_domain | when the first root ends |
 ///
 /// With [`tunnels`](TelemetryBuilder::tunnels), of what tunnels hold:
 ///
@@ -209,7 +214,8 @@ pub struct TelemetryBuilder {
     version: String,
     baggage_limit: usize,
     counters: Vec<CustomCounter>,
-    identities: Option<IdentityMetrics>,
+    identities: Option<CertificateMetrics>,
+    rotation: Option<RotationCollector>,
     revocation: Option<Revocation>,
     tunnels: Option<TunnelMetrics>,
 }
@@ -222,6 +228,7 @@ impl Default for TelemetryBuilder {
             baggage_limit: BAGGAGE_LIMIT,
             counters: Vec::new(),
             identities: None,
+            rotation: None,
             revocation: None,
             tunnels: None,
         }
@@ -258,9 +265,19 @@ impl TelemetryBuilder {
         self
     }
 
-    /// Shows certificates and the calls for them; `read` is called for each scrape, and may have nothing yet.
-    pub fn identities(mut self, read: impl Fn() -> Option<RotationMetrics> + Send + Sync + 'static) -> Self {
-        self.identities = Some(IdentityMetrics(Box::new(read)));
+    /// Shows the certificates and roots of a source, if it tells [how they are](IdentitySource::statuses); `read` is called for
+    /// each scrape, and may have nothing yet.
+    pub fn identities(
+        mut self,
+        read: impl Fn() -> Option<Arc<dyn IdentitySource>> + Send + Sync + 'static,
+    ) -> Self {
+        self.identities = Some(CertificateMetrics(Box::new(read)));
+        self
+    }
+
+    /// Shows the calls for certificates; `read` is called for each scrape, and may have nothing yet.
+    pub fn rotation(mut self, read: impl Fn() -> Option<RotationMetrics> + Send + Sync + 'static) -> Self {
+        self.rotation = Some(RotationCollector(Box::new(read)));
         self
     }
 
@@ -296,6 +313,9 @@ impl TelemetryBuilder {
         }
         if let Some(identities) = self.identities {
             registry.register_collector(Box::new(identities));
+        }
+        if let Some(rotation) = self.rotation {
+            registry.register_collector(Box::new(rotation));
         }
         if let Some(tunnels) = self.tunnels {
             registry.register_collector(Box::new(tunnels));

@@ -138,6 +138,39 @@ fn the_matrix_has_a_row_for_each_identity_and_for_plaintext() {
 }
 
 #[test]
+fn a_broken_document_hides_nothing_else() {
+    let seen = |folder: &Folder| {
+        let (code, lint) = folder.run(&["--lint"]);
+        assert_eq!(code, 1, "{lint}");
+        (lint.contains("[syntax]"), lint.contains("[target-missing]"))
+    };
+    let rule = r#"
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: {namespace: shop, name: get}
+spec:
+  targetRefs: [{group: "", kind: Service, name: cart}]
+  rules: [{to: [{operation: {methods: [GET]}}]}]
+"#;
+    let service = r#"
+apiVersion: v1
+kind: Service
+metadata: {namespace: shop, name: cart, labels: {istio.io/use-waypoint: waypoint}}
+spec: {selector: {app: cart}, ports: [{name: http, port: 80}]}
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: Gateway
+metadata: {namespace: shop, name: waypoint}
+spec: {gatewayClassName: istio-waypoint}
+"#;
+    let broken = "\na: [\n";
+    let other = service.replace("name: cart", "name: web");
+    // The second time the service stands behind what is broken.
+    assert_eq!(seen(&Folder::new("hidden-not", &[&other, rule, broken].join("---"))), (true, true));
+    assert_eq!(seen(&Folder::new("hidden", &[&other, rule, broken, service].join("---"))), (true, false));
+}
+
+#[test]
 fn lint_tells_by_its_exit_code() {
     let folder = Folder::new("lint", MESH);
     let (code, text) = folder.run(&["--lint"]);

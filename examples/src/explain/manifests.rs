@@ -8,12 +8,11 @@ use std::{
 };
 
 use mesh_policy::{
-    crd::{Reading, read_file},
+    crd::{Reading, cut, read_file},
     object::ObjectError,
     waypoint::{ExtensionProvider, PathNormalization, ProviderProtocol},
 };
 use mesh_proxy::{config::local::LocalConfig, state::Change};
-use serde::Deserialize;
 use serde_json::Value;
 use thiserror::Error;
 
@@ -338,9 +337,15 @@ fn namespace(object: &Value) -> String {
     }
 }
 
-/// The documents of a text that can be read; policies are read elsewhere, with what is wrong with them.
+/// The documents of a text that can be read, whatever else is in it; policies are read elsewhere, with what is wrong with
+/// them.
 fn values(text: &str) -> Vec<Value> {
-    serde_yaml_ng::Deserializer::from_str(text)
-        .map_while(|document| Value::deserialize(document).ok())
-        .collect()
+    let json = serde_json::Deserializer::from_str(text).into_iter().collect::<Result<Vec<Value>, _>>();
+    json.unwrap_or_else(|_| cut(text).filter_map(value).collect())
+}
+
+fn value(document: &str) -> Option<Value> {
+    let mut value: serde_yaml_ng::Value = serde_yaml_ng::from_str(document).ok()?;
+    value.apply_merge().ok()?;
+    serde_json::to_value(value).ok().filter(|value| !value.is_null())
 }

@@ -40,51 +40,61 @@ fn lines_in(text: &str) -> usize {
     text.bytes().filter(|byte| *byte == b'\n').count()
 }
 
-/// Cuts at the marks between documents and at their end, which YAML allows nowhere else (YAML 1.2 §9.1.2), so that a
-/// document that cannot be read does not hide those behind it.
+/// Cuts a text of YAML documents at the marks between them and at their end, which YAML allows nowhere else (YAML 1.2
+/// §9.1.2), so that a document that cannot be read does not hide those behind it. Directives stay with their document; a
+/// part may hold no document. [`read`](super::read) does it by itself: this is for the other objects of the same text.
+pub fn cut(text: &str) -> impl Iterator<Item = &str> {
+    parts(text).into_iter().map(|part| part.text)
+}
+
 fn yaml(text: &str) -> Vec<Document> {
-    let mut documents = Vec::new();
-    let mut part = Part { line: 1, text: String::new() };
-    for (index, line) in text.lines().enumerate() {
-        if is_mark(line, "...") {
+    parts(text).into_iter().filter_map(Part::read).collect()
+}
+
+fn parts(text: &str) -> Vec<Part<'_>> {
+    let mut parts = Vec::new();
+    // Where the part that is being read starts, in lines and bytes.
+    let (mut line, mut start) = (1, 0);
+    let mut at = 0;
+    for (index, content) in text.split_inclusive('\n').enumerate() {
+        let (before, after) = (at, at + content.len());
+        at = after;
+        let ends = if is_mark(content, "...") {
             // What follows needs no mark of its own.
-            documents.extend(part.take(index + 2).read());
-            continue;
+            Some((before, index + 2, after))
+        } else if is_mark(content, "---") && !is_directives(text.get(start..before).unwrap_or_default()) {
+            Some((before, index + 1, before))
+        } else {
+            None
+        };
+        if let Some((end, next_line, next)) = ends {
+            parts.extend(text.get(start..end).map(|text| Part { line, text }));
+            (line, start) = (next_line, next);
         }
-        if is_mark(line, "---") && !part.is_directives() {
-            documents.extend(part.take(index + 1).read());
-        }
-        part.text.push_str(line);
-        part.text.push('\n');
     }
-    documents.extend(part.read());
-    documents
+    parts.extend(text.get(start..).map(|text| Part { line, text }));
+    parts
 }
 
 fn is_mark(line: &str, mark: &str) -> bool {
-    line.strip_prefix(mark).is_some_and(|rest| rest.is_empty() || rest.starts_with([' ', '\t', '\r']))
+    line.strip_prefix(mark).is_some_and(|rest| rest.is_empty() || rest.starts_with([' ', '\t', '\r', '\n']))
 }
 
-struct Part {
+/// Whether nothing but directives and comments came so far: they belong to the document that follows.
+fn is_directives(text: &str) -> bool {
+    let mut lines = text.lines().filter(|line| !line.trim().is_empty() && !line.starts_with('#')).peekable();
+    lines.peek().is_some() && lines.all(|line| line.starts_with('%'))
+}
+
+/// What is between two marks, and the line it starts on.
+struct Part<'a> {
     line: usize,
-    text: String,
+    text: &'a str,
 }
 
-impl Part {
-    /// This part; the next starts on that line.
-    fn take(&mut self, line: usize) -> Self {
-        Self { line: std::mem::replace(&mut self.line, line), text: std::mem::take(&mut self.text) }
-    }
-
-    /// Whether nothing but directives and comments came so far: they belong to the document that follows.
-    fn is_directives(&self) -> bool {
-        let mut lines =
-            self.text.lines().filter(|line| !line.trim().is_empty() && !line.starts_with('#')).peekable();
-        lines.peek().is_some() && lines.all(|line| line.starts_with('%'))
-    }
-
+impl Part<'_> {
     fn read(self) -> Option<Document> {
-        match serde_yaml_ng::Deserializer::from_str(&self.text).next().map(Value::deserialize) {
+        match serde_yaml_ng::Deserializer::from_str(self.text).next().map(Value::deserialize) {
             None | Some(Ok(Value::Null)) => None,
             Some(Ok(mut value)) => {
                 let content = value.apply_merge().map(|()| value).map_err(|error| error.to_string());
@@ -131,6 +141,13 @@ mod tests {
     fn a_broken_document_does_not_hide_the_others() {
         assert_eq!(lines("a: 1\n---\nb: [\n---\nc: 3\n"), [(1, true), (4, false), (4, true)]);
         assert_eq!(lines("a: 1\na: 2\n"), [(1, false)]);
+    }
+
+    #[test]
+    fn parts_are_the_text_without_the_ends() {
+        let parts = |text| cut(text).collect::<Vec<_>>();
+        assert_eq!(parts("a: 1\n---\nb: [\n--- {c: 3}"), ["a: 1\n", "---\nb: [\n", "--- {c: 3}"]);
+        assert_eq!(parts("%YAML 1.2\n---\na: 1\n...\nb: 2\n"), ["%YAML 1.2\n---\na: 1\n", "b: 2\n"]);
     }
 
     #[test]

@@ -13,5 +13,6 @@ mod node;
 mod reading;
 mod write;
 
+pub use document::cut;
 pub use node::{EffectiveMutualTls, NodePolicies, NodeSettings};
 pub use reading::{Reading, read, read_file};

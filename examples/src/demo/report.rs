@@ -33,17 +33,19 @@ impl Report {
         let mut promises = vec![
             (
                 "every request reached the application through a tunnel",
-                requests.iter().all(|request| request.answered && request.application.is_some()),
+                each(requests, |request| request.answered && request.application.is_some()),
             ),
             ("without the mesh the secret can be read on the way", bare.marker_seen),
             ("with the mesh it cannot: there is nothing but TLS", !watched.marker_seen && watched.only_tls),
             (
                 "both proxies proved the identity of their pod",
-                pods.iter().all(|pod| pod.proved_identity.as_ref() == Some(&pod.expected_identity)),
+                each(pods, |pod| pod.proved_identity.as_ref() == Some(&pod.expected_identity)),
             ),
             (
                 "connections were allowed and denied as the policies say",
-                decisions.iter().all(|decision| decision.allowed == decision.expected),
+                each(decisions, |decision| decision.allowed == decision.expected)
+                    && decisions.iter().any(|decision| decision.expected)
+                    && decisions.iter().any(|decision| !decision.expected),
             ),
             (
                 "the metrics count what was allowed and what was denied",
@@ -52,7 +54,7 @@ impl Report {
             ),
         ];
         if matches!(mode, Mode::Namespaces { .. }) {
-            let preserved = requests.iter().all(Request::is_source_preserved);
+            let preserved = each(requests, Request::is_source_preserved);
             promises.insert(1, ("the application saw the address of the client", preserved));
         }
         promises.into_iter().for_each(|(promise, holds)| self.promise(promise, holds));
@@ -65,7 +67,7 @@ impl Report {
 
     /// Whether everything was as the mesh promises.
     pub(super) fn is_as_promised(&self) -> bool {
-        self.checks.iter().all(|check| check.holds)
+        each(&self.checks, |check| check.holds)
     }
 
     pub(super) fn to_json(&self) -> String {
@@ -255,4 +257,101 @@ impl Figures {
 pub(super) struct Check {
     pub(super) promise: &'static str,
     pub(super) holds: bool,
+}
+
+/// Whether something was seen, and everything that was seen is so.
+fn each<T>(seen: &[T], is_so: impl Fn(&T) -> bool) -> bool {
+    !seen.is_empty() && seen.iter().all(is_so)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row(marker_seen: bool) -> WireRow {
+        WireRow {
+            marker_seen,
+            ports: BTreeSet::new(),
+            bytes: 1,
+            tls_hellos: 1,
+            tls_protected_records: 1,
+            only_tls: !marker_seen,
+        }
+    }
+
+    fn decision(expected: bool) -> Decision {
+        let destination = "192.0.2.7:8080".parse().unwrap();
+        Decision { destination, expected, allowed: expected, explanation: Vec::new(), logged: None }
+    }
+
+    fn sample(name: &str) -> MetricSample {
+        MetricSample { proxy: "server", name: name.to_owned(), labels: BTreeMap::new(), value: 1.0 }
+    }
+
+    fn report() -> Report {
+        let figures =
+            || Figures { round_trips: 1, round_trip_p50_us: 1.0, round_trip_p99_us: 1.0, gbit_per_s: 1.0 };
+        let client: IpAddr = "192.0.2.3".parse().unwrap();
+        let identity = "spiffe://example.org/ns/shop/sa/cart".to_owned();
+        Report {
+            mode: Mode::Namespaces { privilege: "none", capture: "nft".to_owned() },
+            pods: vec![PodReport {
+                name: "cart".to_owned(),
+                namespace: "shop".to_owned(),
+                addresses: vec![client],
+                expected_identity: identity.clone(),
+                proved_identity: Some(identity),
+            }],
+            requests: vec![Request {
+                dialled: "192.0.2.7:8080".parse().unwrap(),
+                service: None,
+                tunnel: None,
+                application: Some("192.0.2.7:8080".to_owned()),
+                answered: true,
+                client,
+                source_seen: Some(client),
+            }],
+            wire: [row(true), row(false)],
+            decisions: vec![decision(true), decision(false)],
+            access_log: Vec::new(),
+            metrics: vec![
+                sample("istio_tcp_connections_opened_total"),
+                sample("istio_tcp_connections_failed_total"),
+            ],
+            cost: Cost { without_mesh: figures(), with_mesh: figures() },
+            checks: Vec::new(),
+        }
+    }
+
+    /// How many promises were not kept.
+    fn broken(change: impl FnOnce(&mut Report)) -> usize {
+        let mut report = report();
+        change(&mut report);
+        report.judge();
+        let broken = report.checks.iter().filter(|check| !check.holds).count();
+        assert_eq!(report.is_as_promised(), broken == 0);
+        broken
+    }
+
+    #[test]
+    fn what_was_not_seen_is_no_promise_kept() {
+        assert_eq!(broken(|_| {}), 0);
+        // They tell of the way, and of the address.
+        assert_eq!(broken(|report| report.requests.clear()), 2);
+        assert_eq!(broken(|report| report.pods.clear()), 1);
+        assert_eq!(broken(|report| report.decisions.clear()), 1);
+        assert_eq!(broken(|report| report.decisions.truncate(1)), 1);
+        assert_eq!(broken(|report| report.metrics.clear()), 1);
+        assert!(!report().is_as_promised(), "nothing was judged");
+    }
+
+    #[test]
+    fn one_that_is_otherwise_breaks_a_promise() {
+        assert_eq!(broken(|report| report.requests[0].source_seen = None), 1);
+        assert_eq!(broken(|report| report.requests[0].answered = false), 1);
+        assert_eq!(broken(|report| report.pods[0].proved_identity = None), 1);
+        assert_eq!(broken(|report| report.decisions[1].allowed = true), 1);
+        assert_eq!(broken(|report| report.wire = [row(true), row(true)]), 1);
+        assert_eq!(broken(|report| report.wire = [row(false), row(false)]), 1);
+    }
 }

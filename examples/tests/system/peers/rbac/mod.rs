@@ -18,7 +18,7 @@ use mesh_policy::{
     Semantics,
     crd::read,
     object::AuthorizationPolicy,
-    waypoint::{ExtensionProvider, Mesh, ProviderProtocol},
+    waypoint::{ExtensionProvider, Mesh, PathNormalization, ProviderProtocol},
 };
 use serde_json::Value;
 
@@ -34,7 +34,7 @@ const TOKENS: &str = "envoy.filters.http.jwt_authn";
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
-// policy#61 to policy#74, policy#77 to policy#87, policy#89 to policy#95, policy#100, and part D of the facts.
+// policy#61 to policy#75, policy#77 to policy#87, policy#89 to policy#95, policy#100, and part D of the facts.
 fn istio_semantics_are_envoys(workspace: &Workspace, _family: Family) {
     let Some(envoy) = program::envoy() else { return };
     let network = Network::new(workspace).unwrap();
@@ -46,13 +46,27 @@ fn istio_semantics_are_envoys(workspace: &Workspace, _family: Family) {
     let mut asking = plain.clone();
     let asks = ExtensionProvider { protocol: ProviderProtocol::Http, fail_open: false };
     asking.providers.insert("asks".to_owned(), asks);
+    let mut several = asking.clone();
+    several.providers.insert("also".to_owned(), asks);
+    several.multiple_providers = true;
+    // As Istio is unless told otherwise.
+    let one_of_them = Mesh { multiple_providers: false, ..several.clone() };
+    let base = PathNormalization::Base;
     let http = [
-        (requests::POLICIES, &plain),
-        (requests::ALIASED_POLICIES, &aliased),
-        (requests::CUSTOM_POLICIES, &asking),
+        (requests::POLICIES, &plain, base),
+        (requests::ALIASED_POLICIES, &aliased, base),
+        (requests::CUSTOM_POLICIES, &asking, base),
+        (requests::SEVERAL_PROVIDERS, &several, base),
+        (requests::SEVERAL_PROVIDERS, &one_of_them, base),
+        (requests::DRY_RUN_POLICIES, &asking, base),
+        (requests::PATH_POLICIES, &plain, PathNormalization::MergeSlashes),
+        (requests::PATH_POLICIES, &plain, PathNormalization::DecodeAndMergeSlashes),
+        (requests::PATH_POLICIES, &plain, PathNormalization::None),
     ];
-    let http: Vec<_> =
-        http.iter().flat_map(|(specs, mesh)| specs.iter().map(|spec| Set::new(spec, mesh))).collect();
+    let http: Vec<_> = http
+        .iter()
+        .flat_map(|(specs, mesh, paths)| specs.iter().map(|spec| Set::new(spec, mesh).normalized(*paths)))
+        .collect();
     let tcp: Vec<_> = streams::POLICIES
         .iter()
         .enumerate()
@@ -76,23 +90,34 @@ struct Set {
     spec: String,
     policies: Vec<AuthorizationPolicy>,
     mesh: Mesh,
+    paths: PathNormalization,
 }
 
 impl Set {
     fn new(specs: &str, mesh: &Mesh) -> Self {
-        Self { spec: specs.to_owned(), policies: policies(specs), mesh: mesh.clone() }
+        let (policies, paths) = (policies(specs), PathNormalization::Base);
+        Self { spec: specs.to_owned(), policies, mesh: mesh.clone(), paths }
+    }
+
+    fn normalized(self, paths: PathNormalization) -> Self {
+        Self { paths, ..self }
     }
 }
 
-/// The policies of a text: a spec on each line that does not begin with a space, in the namespace `foo`.
+/// The policies of a text: a spec on each line, in the namespace `foo`, in dry run if that stands before it.
 fn policies(specs: &str) -> Vec<AuthorizationPolicy> {
     let text: String = specs
         .lines()
         .enumerate()
         .map(|(index, spec)| {
+            let (spec, is_dry_run) = match spec.strip_prefix("dry run ") {
+                Some(spec) => (spec, true),
+                None => (spec, false),
+            };
             format!(
                 "---\napiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\n\
-                 metadata: {{namespace: foo, name: policy-{index}}}\nspec: {spec}\n"
+                 metadata: {{namespace: foo, name: policy-{index}, \
+                 annotations: {{istio.io/dry-run: '{is_dry_run}'}}}}\nspec: {spec}\n"
             )
         })
         .collect();
@@ -103,7 +128,8 @@ fn policies(specs: &str) -> Vec<AuthorizationPolicy> {
 /// It says that its workers start before they listen.
 fn wait_until_listening(client: &Host, server: &Host) {
     let start = Instant::now();
-    while let Err(error) = client.connect((server.v4(), bootstrap::HTTP_PORT).into()) {
+    let port = bootstrap::http_port(PathNormalization::Base);
+    while let Err(error) = client.connect((server.v4(), port).into()) {
         assert!(start.elapsed() < PATIENCE, "{error}");
         thread::yield_now();
     }

@@ -17,7 +17,11 @@ use mesh_policy::{
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{Set, bootstrap::HTTP_PORT, claims::encode};
+use super::{
+    Set,
+    bootstrap::{PROVIDERS, http_port},
+    claims::encode,
+};
 
 /// A set of policies on each.
 pub(super) const POLICIES: &[&str] = &[
@@ -152,6 +156,33 @@ pub(super) const CUSTOM_POLICIES: &[&str] = &[
     "{action: CUSTOM, provider: {name: gone}, rules: [{to: [{operation: {hosts: [shop]}}]}]}\n{rules: [{}]}",
 ];
 
+/// Where there are two providers, `also` and `asks`, both of which Istio asks if it may ask several, or else neither: part B2.
+pub(super) const SEVERAL_PROVIDERS: &[&str] = &[
+    "{action: CUSTOM, provider: {name: asks}, rules: [{}]}\n{action: CUSTOM, provider: {name: also}, rules: [{}]}",
+    "{action: CUSTOM, provider: {name: asks}, rules: [{to: [{operation: {methods: [GET]}}]}]}\n{action: CUSTOM, provider: {name: also}, rules: [{to: [{operation: {paths: ['/foo*']}}]}]}",
+    "{action: CUSTOM, provider: {name: asks}, rules: [{to: [{operation: {paths: ['/admin*']}}]}]}\n{action: CUSTOM, provider: {name: gone}, rules: [{to: [{operation: {hosts: [shop]}}]}]}",
+    "{action: CUSTOM, provider: {name: also}, rules: [{to: [{operation: {paths: ['/foo*']}}]}]}\n{rules: [{to: [{operation: {methods: [GET]}}]}]}",
+];
+
+/// Of which one in dry run, whatever it is, decides nothing.
+pub(super) const DRY_RUN_POLICIES: &[&str] = &[
+    "dry run {action: CUSTOM, provider: {name: asks}, rules: [{}]}",
+    "dry run {action: CUSTOM, provider: {name: gone}, rules: [{}]}\n{rules: [{to: [{operation: {methods: [GET]}}]}]}",
+    "dry run {action: CUSTOM, provider: {name: gone}, rules: [{}]}\n{action: CUSTOM, provider: {name: asks}, rules: [{to: [{operation: {paths: ['/foo*']}}]}]}",
+    "dry run {action: DENY, rules: [{}]}\n{action: DENY, rules: [{to: [{operation: {paths: [/admin]}}]}]}",
+    "dry run {rules: [{to: [{operation: {paths: [/foo]}}]}]}",
+    "dry run {rules: [{}]}\n{rules: [{to: [{operation: {paths: ['/foo*']}}]}]}",
+];
+
+/// On paths, in other spellings: policy#75.
+pub(super) const PATH_POLICIES: &[&str] = &[
+    "{action: DENY, rules: [{to: [{operation: {paths: [/admin]}}]}]}",
+    "{rules: [{to: [{operation: {paths: [/admin, /foo/a, /end]}}]}]}",
+    "{rules: [{to: [{operation: {paths: ['/foo/*', '*/end']}}]}]}",
+    "{rules: [{to: [{operation: {paths: ['/foo/{*}']}}]}]}",
+    "{action: DENY, rules: [{to: [{operation: {notPaths: ['/foo/{**}', '/%2Fadmin']}}]}]}",
+];
+
 #[derive(Debug)]
 struct Request {
     method: &'static str,
@@ -206,6 +237,13 @@ fn requests() -> Vec<Request> {
         "/foo%2Fa",
         "/%252Fadmin",
         "/foo\\a",
+        "/foo//a",
+        "/foo%2f%2Fa",
+        "/foo%5ca",
+        "/foo/%5C..%2f../admin",
+        "/foo/..//admin",
+        "/foo%2F..%2Fadmin",
+        "///admin//",
     ] {
         all.push(Request { path, ..DEFAULT });
     }
@@ -249,6 +287,13 @@ fn requests() -> Vec<Request> {
     ] {
         all.push(Request { headers, ..DEFAULT });
     }
+    for headers in
+        [&[("x-answer", "allow")][..], &[("x-also", "allow")], &[("x-answer", "allow"), ("x-also", "allow")]]
+    {
+        for (method, path) in [("GET", "/admin"), ("PUT", "/admin"), ("GET", "/foo/a"), ("PUT", "/foo/a")] {
+            all.push(Request { method, path, headers, ..DEFAULT });
+        }
+    }
     let alice = |more: Value| {
         let mut claims = json!({ "iss": "https://issuer.example.org", "sub": "alice" });
         claims.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
@@ -279,21 +324,21 @@ fn requests() -> Vec<Request> {
 
 /// What Envoy decides otherwise.
 pub(super) fn compare(client: &Host, server: &Host, sets: &[Set]) -> Vec<String> {
-    let destination = SocketAddr::new(server.v4(), HTTP_PORT);
-    let mut envoy = BufReader::new(client.connect(destination).unwrap());
     let mut differences = Vec::new();
     let requests = requests();
     let mut denied = 0_usize;
-    for (index, Set { policies, mesh, spec }) in sets.iter().enumerate() {
+    for (index, Set { policies, mesh, spec, paths }) in sets.iter().enumerate() {
+        let destination = SocketAddr::new(server.v4(), http_port(*paths));
+        let mut envoy = BufReader::new(client.connect(destination).unwrap());
         let set = RequestPolicySet::istio(mesh.clone()).replaced(policies).unwrap();
         for request in &requests {
-            let ours = decide(&set, request, client, destination);
+            let ours = decide(&set, request, *paths, client, destination);
             let status = ask(&mut envoy, index, request);
             let envoys = if status == 200 { Verdict::Allow } else { Verdict::Deny };
             assert!(matches!(status, 200 | 403), "{status} for {request:?}");
             denied += usize::from(envoys == Verdict::Deny);
             if ours != envoys {
-                differences.push(format!("{spec}\n  {request:?}: Envoy {envoys}, ours {ours}"));
+                differences.push(format!("{paths:?}, {spec}\n  {request:?}: Envoy {envoys}, ours {ours}"));
             }
         }
     }
@@ -303,8 +348,14 @@ pub(super) fn compare(client: &Host, server: &Host, sets: &[Set]) -> Vec<String>
     differences
 }
 
-fn decide(set: &RequestPolicySet, request: &Request, client: &Host, destination: SocketAddr) -> Verdict {
-    let Ok(path) = PathNormalization::Base.normalize(request.path, Semantics::Istio) else {
+fn decide(
+    set: &RequestPolicySet,
+    request: &Request,
+    paths: PathNormalization,
+    client: &Host,
+    destination: SocketAddr,
+) -> Verdict {
+    let Ok(path) = paths.normalize(request.path, Semantics::Istio) else {
         return Verdict::Deny;
     };
     let lines: Vec<_> = request.headers.iter().map(|(name, value)| (*name, value.as_bytes())).collect();
@@ -327,12 +378,16 @@ fn decide(set: &RequestPolicySet, request: &Request, client: &Host, destination:
         headers: Headers::Lines(&lines),
         claims: claims.as_ref(),
     };
-    let allows = request.headers.contains(&("x-answer", "allow"));
+    let allows = |name: &str| {
+        let provider = PROVIDERS.iter().find(|provider| provider.name == name).unwrap();
+        request.headers.contains(&(provider.header, "allow"))
+    };
     let mut step = set.evaluate_request(&facts);
     loop {
         match step {
             Step::Ask(question) => {
-                step = question.answer(if allows { Answer::Allow } else { Answer::Deny });
+                let answer = if allows(question.provider()) { Answer::Allow } else { Answer::Deny };
+                step = question.answer(answer);
             }
             Step::Decided(decision) => return decision.verdict(),
         }

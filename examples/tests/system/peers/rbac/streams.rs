@@ -68,7 +68,7 @@ pub(super) const NAMED_POLICIES: &[&str] = &[
 /// What Envoy decides otherwise about names of servers.
 pub(super) fn compare_named(client: &Host, server: &Host, sets: &[Set]) -> Vec<String> {
     let mut differences = Vec::new();
-    for (index, Set { policies, mesh, spec }) in sets.iter().enumerate() {
+    for (index, Set { policies, mesh, spec, .. }) in sets.iter().enumerate() {
         let destination = SocketAddr::new(server.v4(), named_port(index));
         let set = StreamPolicySet::istio(mesh.clone()).replaced(policies).unwrap();
         for name in [None, Some("cart.example.org"), Some("CART.example.ORG"), Some("other.example.com")] {
@@ -121,7 +121,7 @@ fn facts<'a>(
 pub(super) fn compare(client: &Host, server: &Host, sets: &[[Set; 2]]) -> Vec<String> {
     let mut differences = Vec::new();
     for (index, sets) in sets.iter().enumerate() {
-        for ((Set { policies, mesh, spec }, port), peer) in
+        for ((Set { policies, mesh, spec, .. }, port), peer) in
             sets.iter().zip(stream_ports(index)).zip([Some(PEER_ID), None])
         {
             let destination = SocketAddr::new(server.v4(), port);

@@ -17,12 +17,21 @@ pub(super) fn rules(set: &Set, action: Action, chain: Chain) -> Option<Value> {
     rules_of(set, action, chain, |_| true)
 }
 
-/// The rules of CUSTOM, by whether their provider exists: those that choose what is asked about, or those that deny.
-pub(super) fn custom_rules(set: &Set, exists: bool) -> Option<Value> {
+/// The rules of CUSTOM that choose what this provider is asked about, or that deny since nobody can be asked.
+pub(super) fn custom_rules(set: &Set, provider: Option<&str>) -> Option<Value> {
+    let all = set.policies.iter().filter(|policy| policy.action == Action::Custom && !policy.is_dry_run());
+    let mut names = all.map(asked);
+    let first = names.next();
+    let is_clear = set.mesh.multiple_providers || names.all(|name| Some(name) == first);
     rules_of(set, Action::Custom, Chain::Http, |policy| {
-        let name = policy.provider.as_ref().map_or("", |provider| &provider.name);
-        set.mesh.providers.contains_key(name) == exists
+        let name = asked(policy);
+        let usable = is_clear && set.mesh.providers.contains_key(name);
+        usable.then_some(name) == provider
     })
+}
+
+fn asked(policy: &AuthorizationPolicy) -> &str {
+    policy.provider.as_ref().map_or("", |provider| &provider.name)
 }
 
 fn rules_of(
@@ -32,6 +41,7 @@ fn rules_of(
     wanted: impl Fn(&AuthorizationPolicy) -> bool,
 ) -> Option<Value> {
     let mut compiled = Map::new();
+    // One in dry run decides nothing, a CUSTOM one neither: that Istio's own translation has it deny is a fault of that.
     let mut chosen: Vec<_> =
         set.policies.iter().filter(|policy| policy.action == action && !policy.is_dry_run()).collect();
     chosen.retain(|policy| wanted(policy));

@@ -37,6 +37,13 @@ impl MeshFile {
         self
     }
 
+    /// Removes the policies.
+    #[must_use]
+    pub fn without_policies(mut self) -> Self {
+        self.policies.clear();
+        self
+    }
+
     /// Writes the file so that a reader sees either the old or the new one.
     ///
     /// # Errors

@@ -1,9 +1,11 @@
 use std::{
+    fs,
     io::{self, ErrorKind, Read, Write},
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream},
     path::PathBuf,
     sync::atomic::{AtomicU32, Ordering},
     thread,
+    time::{Duration, Instant},
 };
 
 use examples::lab::{
@@ -84,7 +86,35 @@ impl Mesh {
         self.file = self.file.clone().policy(policy);
         self.file.write(&self.path).unwrap();
     }
+
+    /// Puts these policies in the place of all there are.
+    pub(crate) fn replace_policies(&mut self, policies: &[&str]) {
+        self.file =
+            policies.iter().fold(self.file.clone().without_policies(), |file, policy| file.policy(policy));
+        self.file.write(&self.path).unwrap();
+    }
+
+    /// The state of the mesh.
+    pub(crate) fn file(&self) -> &MeshFile {
+        &self.file
+    }
+
+    /// Writes something else into its file, as an editor does.
+    pub(crate) fn overwrite_file(&self, text: &str) {
+        fs::write(&self.path, text).unwrap();
+    }
 }
+
+/// Waits until something is so, and fails if that takes too long.
+pub(crate) fn wait_until(mut condition: impl FnMut() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !condition() {
+        assert!(Instant::now() < deadline, "it never comes");
+        thread::yield_now();
+    }
+}
+
+const PATIENCE: Duration = Duration::from_secs(20);
 
 impl Drop for Mesh {
     fn drop(&mut self) {

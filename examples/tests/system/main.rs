@@ -11,6 +11,8 @@
 
 mod ca;
 mod control;
+mod endings;
+mod exhaustion;
 mod fixture;
 mod guard;
 mod lifecycle;
@@ -22,6 +24,7 @@ mod runner;
 mod stream;
 mod tproxy;
 mod tunnel;
+mod turmoil;
 
 use std::{env, process::ExitCode};
 
@@ -33,6 +36,8 @@ fn main() -> ExitCode {
         rules::nested();
     }
     let groups = [
+        ("endings", endings::CASES),
+        ("exhaustion", exhaustion::CASES),
         ("guard", guard::CASES),
         ("lifecycle", lifecycle::CASES),
         ("outside", outside::CASES),
@@ -46,6 +51,7 @@ fn main() -> ExitCode {
         ("stream", stream::CASES),
         ("tproxy", tproxy::CASES),
         ("tunnel", tunnel::CASES),
+        ("turmoil", turmoil::CASES),
     ];
     // Long ones, in which the kind of addresses makes no difference.
     let once = [("ca", ca::CASES), ("peers::rbac", peers::rbac::CASES)];

@@ -141,6 +141,7 @@ impl Node {
 pub(crate) struct MeshBuilder<'a> {
     workspace: &'a Workspace,
     family: Family,
+    pods: Vec<Pod>,
     policies: Vec<String>,
     variables: Vec<(&'static str, &'static str)>,
     server_variables: Vec<(&'static str, &'static str)>,
@@ -153,12 +154,19 @@ impl<'a> MeshBuilder<'a> {
         Self {
             workspace,
             family,
+            pods: Vec::new(),
             policies: Vec::new(),
             variables: Vec::new(),
             server_variables: Vec::new(),
             authority: None,
             captured: true,
         }
+    }
+
+    /// Adds a pod to the mesh that has no host.
+    pub(crate) fn pod(mut self, pod: Pod) -> Self {
+        self.pods.push(pod);
+        self
     }
 
     pub(crate) fn policy(mut self, policy: &str) -> Self {
@@ -203,6 +211,9 @@ impl<'a> MeshBuilder<'a> {
             port: (SERVICE_PORT, APP_PORT),
             backend: "server".to_owned(),
         });
+        for pod in &self.pods {
+            file = file.pod(pod.clone());
+        }
         for policy in &self.policies {
             file = file.policy(policy);
         }

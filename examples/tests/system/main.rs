@@ -9,6 +9,7 @@
     reason = "a test, though not one the lints recognise as such"
 )]
 
+mod addresses;
 mod ca;
 mod control;
 mod endings;
@@ -36,6 +37,7 @@ fn main() -> ExitCode {
         rules::nested();
     }
     let groups = [
+        ("addresses", addresses::CASES),
         ("endings", endings::CASES),
         ("exhaustion", exhaustion::CASES),
         ("guard", guard::CASES),

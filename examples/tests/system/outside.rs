@@ -21,7 +21,7 @@ cases![
     a_pod_reaches_a_host_outside,
 ];
 
-// sockets#20, routing#69
+// sockets#3, sockets#20, routing#69
 fn a_pod_reaches_a_host_outside(workspace: &Workspace, family: Family) {
     let mesh = Mesh::start(workspace, family);
     let app = App::start(&mesh.outside, APP_PORT, Behaviour::Echo).unwrap();

@@ -71,6 +71,7 @@ fn a_service_address_reaches_its_pod(workspace: &Workspace, family: Family) {
     assert_eq!(record.field("dst.hbone_addr"), Some(mesh.app().to_string().as_str()));
 }
 
+// sockets#5, sockets#23
 fn the_wire_carries_tls_and_never_the_plaintext(workspace: &Workspace, family: Family) {
     const MARKER: &[u8] = b"a marker that must not be seen";
     let mesh = Mesh::start(workspace, family);

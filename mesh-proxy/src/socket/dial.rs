@@ -120,6 +120,27 @@ mod tests {
         assert!(dialled.unwrap().nodelay().unwrap());
     }
 
+    /// sockets#11, sockets#13, sockets#15, sockets#16, sockets#17
+    #[tokio::test]
+    async fn a_dialled_socket_has_the_options() {
+        let options = SocketOptions::default().user_timeout(true);
+        for address in ["127.0.0.1:0", "[::1]:0"] {
+            let listener = tokio::net::TcpListener::bind(address).await.unwrap();
+            let address = listener.local_addr().unwrap();
+            for source in [DialSource::Any, DialSource::Own(address.ip())] {
+                let dialled =
+                    Socket::from(dial(address, source, &options, TIMEOUT).await.unwrap().into_std().unwrap());
+                assert!(dialled.tcp_nodelay().unwrap() && dialled.keepalive().unwrap());
+                assert!(!dialled.reuse_port().unwrap());
+                assert_eq!(dialled.tcp_keepalive_time().unwrap(), Duration::from_secs(180));
+                assert_eq!(dialled.tcp_keepalive_interval().unwrap(), Duration::from_secs(180));
+                assert_eq!(dialled.tcp_keepalive_retries().unwrap(), 9);
+                assert_eq!(dialled.tcp_user_timeout().unwrap(), Some(Duration::from_secs(1800)));
+                assert_eq!(dialled.mark().unwrap(), 0);
+            }
+        }
+    }
+
     #[tokio::test]
     async fn a_closed_port_is_a_connect_error() {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();

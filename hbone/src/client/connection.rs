@@ -6,14 +6,11 @@ use std::{
 };
 
 use bytes::Bytes;
-use tokio::{
-    io::{AsyncRead, AsyncWrite},
-    time::Sleep,
-};
+use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::{Handle, send_connect::Requests};
 use crate::connection::{
-    ConnectionError, Driver, KeepaliveDriver, Metered, Order, Orders, Over, poll_deadline,
+    Alarm, ConnectionError, Driver, KeepaliveDriver, Metered, Order, Orders, Over, poll_deadline,
 };
 
 /// Drives a client's connection: reads, writes and pings for all its tunnels.
@@ -31,7 +28,7 @@ pub struct Connection<T: AsyncRead + AsyncWrite + Unpin> {
     requests: Weak<Requests>,
     orders: Orders,
     /// When a drain ends.
-    deadline: Option<Pin<Box<Sleep>>>,
+    deadline: Option<Alarm>,
 }
 
 impl<T: AsyncRead + AsyncWrite + Unpin> Connection<T> {

@@ -2,10 +2,7 @@ use std::{
     fmt,
     future::Future,
     pin::Pin,
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::{Arc, Mutex, PoisonError},
     task::{Context, Poll, Waker, ready},
 };
 
@@ -16,7 +13,7 @@ use super::ConnectError;
 use crate::{
     connection::Shared,
     proto::{ConnectRequest, ConnectResponse},
-    tunnel::{Permit, Receiver, Release, Sender, Stream, Tunnel},
+    tunnel::{Permit, Receiver, Sender, Stream, Tunnel},
 };
 
 /// Opens tunnels on a connection. Clones share the connection.
@@ -29,8 +26,7 @@ pub struct SendConnect {
 
 impl SendConnect {
     pub(super) fn new(send: SendRequest<Bytes>, shared: Arc<Shared>) -> Self {
-        let requests = Requests { send: Mutex::new(Some(send)), active: Arc::default(), shared };
-        Self { requests: Arc::new(requests) }
+        Self { requests: Arc::new(Requests { send: Mutex::new(Some(send)), shared }) }
     }
 
     pub(super) fn requests(&self) -> &Arc<Requests> {
@@ -50,19 +46,15 @@ impl SendConnect {
     ///
     /// Dropping the future takes the request back with CANCEL; the peer may have acted on it.
     pub async fn connect(&self, request: ConnectRequest) -> Result<Tunnel, ConnectError> {
-        self.start(&request)?.await
-    }
-
-    /// Sends a request without waiting for the answer.
-    pub(crate) fn start(&self, request: &ConnectRequest) -> Result<Opening, ConnectError> {
-        let active = &self.requests.active;
-        active.0.fetch_add(1, Ordering::Relaxed);
-        let permit = Permit::new(Arc::clone(active) as Arc<dyn Release>);
-        self.open(request, permit)
+        self.open(&request, None)?.await
     }
 
     /// Sends a request without waiting for the answer. `permit` stays with the tunnel.
-    pub(crate) fn open(&self, request: &ConnectRequest, permit: Permit) -> Result<Opening, ConnectError> {
+    pub(crate) fn open(
+        &self,
+        request: &ConnectRequest,
+        permit: Option<Permit>,
+    ) -> Result<Opening, ConnectError> {
         let request = request.to_http().ok_or(ConnectError::InvalidRequest)?;
         let mut send = self.requests.get().ok_or(ConnectError::Closed)?;
         let shared = &self.requests.shared;
@@ -82,7 +74,7 @@ impl SendConnect {
 
     /// How many tunnels this connection has, including requests under way, opened through this or a clone.
     pub fn active_tunnels(&self) -> usize {
-        self.requests.active.0.load(Ordering::Relaxed)
+        self.requests.shared.tunnels()
     }
 
     /// How many tunnels the peer lets this connection have now; one until it has said, none once it is closed.
@@ -130,7 +122,6 @@ impl fmt::Debug for SendConnect {
 pub(super) struct Requests {
     /// `None` once the connection is to take no more.
     send: Mutex<Option<SendRequest<Bytes>>>,
-    active: Arc<ActiveTunnels>,
     shared: Arc<Shared>,
 }
 
@@ -170,15 +161,5 @@ impl Future for Opening {
         }
         let (recv, send) = self.ends.take().expect("looked at above");
         Poll::Ready(Ok(Tunnel::new(recv, send, ConnectResponse::from_headers(headers))))
-    }
-}
-
-/// Counts the tunnels of a connection.
-#[derive(Debug, Default)]
-struct ActiveTunnels(AtomicUsize);
-
-impl Release for ActiveTunnels {
-    fn release(&self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }

@@ -1,6 +1,4 @@
 use std::{
-    future::Future,
-    pin::Pin,
     sync::{
         Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -8,7 +6,9 @@ use std::{
     task::{Context, Poll, Waker},
 };
 
-use tokio::time::{Instant, Sleep, sleep_until};
+use tokio::time::Instant;
+
+use super::Alarm;
 
 /// Where the handles leave their orders for the connection, and what wakes it.
 #[derive(Debug)]
@@ -93,16 +93,12 @@ impl Default for Control {
 }
 
 /// Waits for the deadline of a drain, which may have been brought forward.
-pub(crate) fn poll_deadline(
-    sleep: &mut Option<Pin<Box<Sleep>>>,
-    deadline: Instant,
-    cx: &mut Context<'_>,
-) -> Poll<()> {
-    let sleep = sleep.get_or_insert_with(|| Box::pin(sleep_until(deadline)));
-    if sleep.deadline() != deadline {
-        sleep.as_mut().reset(deadline);
+pub(crate) fn poll_deadline(alarm: &mut Option<Alarm>, deadline: Instant, cx: &mut Context<'_>) -> Poll<()> {
+    let alarm = alarm.get_or_insert_with(|| Alarm::new(deadline));
+    if alarm.deadline() != deadline {
+        alarm.reset(deadline);
     }
-    sleep.as_mut().poll(cx)
+    alarm.poll(cx)
 }
 
 #[cfg(test)]

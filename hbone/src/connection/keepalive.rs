@@ -1,12 +1,12 @@
 use std::{
-    pin::Pin,
     task::{Context, Poll},
     time::Duration,
 };
 
 use h2::{Ping, PingPong};
-use tokio::time::{Instant, Sleep, sleep_until};
+use tokio::time::Instant;
 
+use super::Alarm;
 use crate::proto::keepalive::{Due, Keepalive};
 
 /// Pings on a connection as [`Keepalive`] decides.
@@ -15,7 +15,7 @@ pub(crate) struct KeepaliveDriver {
     machine: Keepalive,
     timeout: Duration,
     ping_pong: PingPong,
-    sleep: Pin<Box<Sleep>>,
+    alarm: Alarm,
 }
 
 impl KeepaliveDriver {
@@ -25,7 +25,7 @@ impl KeepaliveDriver {
             machine: Keepalive::new(interval, timeout, now.into_std()),
             timeout,
             ping_pong,
-            sleep: Box::pin(sleep_until(now + interval)),
+            alarm: Alarm::new(now + interval),
         }
     }
 
@@ -38,7 +38,7 @@ impl KeepaliveDriver {
                 self.machine.handle_pong(received, Instant::now().into_std());
                 self.arm();
             }
-            if self.sleep.as_mut().poll(cx).is_pending() {
+            if self.alarm.poll(cx).is_pending() {
                 return Poll::Pending;
             }
             match self.machine.handle_timeout(received, Instant::now().into_std()) {
@@ -60,7 +60,7 @@ impl KeepaliveDriver {
 
     fn arm(&mut self) {
         if let Some(deadline) = self.machine.poll_timeout() {
-            self.sleep.as_mut().reset(Instant::from_std(deadline));
+            self.alarm.reset(Instant::from_std(deadline));
         }
     }
 }

@@ -1,5 +1,6 @@
 //! What both ends of a connection have in common.
 
+mod alarm;
 mod budget;
 mod control;
 mod driver;
@@ -22,12 +23,8 @@ pub(crate) mod limits {
     pub(crate) use crate::proto::credit::MAX_WINDOW;
 }
 
-pub use self::{
-    budget::Budget,
-    error::{ConnectionError, HandshakeError, Side},
-    refusals::Refusals,
-};
 pub(crate) use self::{
+    alarm::Alarm,
     control::{Control, Order, Orders, poll_deadline},
     driver::Driver,
     error::from_reason,
@@ -37,4 +34,9 @@ pub(crate) use self::{
     settings::Settings,
     shared::{Over, Shared},
     wake_flag::WakeFlag,
+};
+pub use self::{
+    budget::Budget,
+    error::{ConnectionError, HandshakeError, Side},
+    refusals::Refusals,
 };

@@ -56,7 +56,7 @@ where
     /// Sends the request, unless the connection turns out not to take any.
     pub(super) fn start(self, request: &ConnectRequest) -> Result<Started<K, C>, ConnectError> {
         let Self { connection, permit } = self;
-        match connection.send.open(request, permit) {
+        match connection.send.open(request, Some(permit)) {
             Ok(opening) => Ok(Started { connection, opening }),
             Err(error) => {
                 connection.note(&error);

@@ -1,7 +1,6 @@
 use std::{
     collections::VecDeque,
-    future::{Future, poll_fn},
-    pin::Pin,
+    future::poll_fn,
     sync::Arc,
     task::{Context, Poll, Waker},
     time::Duration,
@@ -12,13 +11,14 @@ use h2::{Reason, RecvStream, server::SendResponse};
 use http::Request;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
-    time::{Instant, Sleep, sleep_until},
+    time::Instant,
 };
 
 use super::{Handle, Incoming};
 use crate::{
     connection::{
-        ConnectionError, Driver, KeepaliveDriver, Metered, Order, Orders, Over, WakeFlag, poll_deadline,
+        Alarm, ConnectionError, Driver, KeepaliveDriver, Metered, Order, Orders, Over, WakeFlag,
+        poll_deadline,
     },
     proto::{
         Flood,
@@ -44,7 +44,7 @@ pub struct Connection<T: AsyncRead + AsyncWrite + Unpin> {
     is_draining: bool,
     orders: Orders,
     /// When a drain ends.
-    deadline: Option<Pin<Box<Sleep>>>,
+    deadline: Option<Alarm>,
     /// Requests that nobody has taken yet.
     waiting: VecDeque<Incoming>,
     max_pending: usize,
@@ -52,7 +52,7 @@ pub struct Connection<T: AsyncRead + AsyncWrite + Unpin> {
     requests: u64,
     idleness: Idleness,
     /// When to look at it next.
-    look: Option<Pin<Box<Sleep>>>,
+    look: Option<Alarm>,
 }
 
 impl<T: AsyncRead + AsyncWrite + Unpin> Connection<T> {
@@ -76,7 +76,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Connection<T> {
             waiting: VecDeque::new(),
             max_pending,
             requests: 0,
-            look: idleness.poll_timeout().map(|at| Box::pin(sleep_until(at.into()))),
+            look: idleness.poll_timeout().map(|at| Alarm::new(at.into())),
             idleness,
         }
     }
@@ -211,13 +211,13 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Connection<T> {
     fn poll_idleness(&mut self, cx: &mut Context<'_>) -> Option<Expire> {
         loop {
             let look = self.look.as_mut()?;
-            if look.as_mut().poll(cx).is_pending() {
+            if look.poll(cx).is_pending() {
                 return None;
             }
             let (tunnels, now) = (self.driver.shared().tunnels(), Instant::now().into_std());
             let expire = self.idleness.handle_timeout(self.requests, tunnels, now);
             match self.idleness.poll_timeout() {
-                Some(at) => look.as_mut().reset(at.into()),
+                Some(at) => look.reset(at.into()),
                 None => self.look = None,
             }
             if expire.is_some() {

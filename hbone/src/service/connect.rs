@@ -24,7 +24,7 @@ impl Service<ConnectRequest> for SendConnect {
     }
 
     fn call(&mut self, request: ConnectRequest) -> ResponseFuture {
-        ResponseFuture(Some(self.start(&request)))
+        ResponseFuture(Some(self.open(&request, None)))
     }
 }
 

@@ -14,10 +14,18 @@ use crate::{connection::Shared, proto::SendQueue};
 pub(super) struct Outgoing {
     stream: SendStream<Bytes>,
     queue: SendQueue,
+    phase: Phase,
     /// The driver's turn in which h2 was last given something.
     turn: Option<u64>,
     /// Whether the driver knows that something is gathered.
     is_listed: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Phase {
+    Open,
+    Finished,
+    Reset,
 }
 
 /// Why nothing more can be sent.
@@ -38,11 +46,15 @@ pub(super) enum Given {
 
 impl Outgoing {
     pub(super) fn new(stream: SendStream<Bytes>) -> Self {
-        Self { stream, queue: SendQueue::default(), turn: None, is_listed: false }
+        Self { stream, queue: SendQueue::default(), phase: Phase::Open, turn: None, is_listed: false }
+    }
+
+    pub(super) fn phase(&self) -> Phase {
+        self.phase
     }
 
     /// Whether nothing was ever given to be sent.
-    pub(super) fn is_unused(&self) -> bool {
+    fn is_unused(&self) -> bool {
         self.turn.is_none() && self.queue.is_empty()
     }
 
@@ -102,12 +114,34 @@ impl Outgoing {
 
     /// Ends the direction, with what is gathered.
     pub(super) fn finish(&mut self) -> Result<(), Gone> {
-        self.stream.send_data(self.queue.take(), true).map_err(|_| Gone::Closed)
+        self.stream.send_data(self.queue.take(), true).map_err(|_| Gone::Closed)?;
+        self.phase = Phase::Finished;
+        Ok(())
+    }
+
+    /// The peer, which has finished, does not want to hear of our end.
+    pub(super) fn finish_unheard(&mut self) {
+        self.phase = Phase::Finished;
     }
 
     pub(super) fn reset(&mut self, reason: Reason) {
         self.queue.take();
         self.stream.send_reset(reason);
+    }
+
+    /// Nobody will send any more, after a reset.
+    pub(super) fn close(&mut self) {
+        self.phase = Phase::Reset;
+    }
+
+    /// Nobody will send any more: resets what was not finished.
+    ///
+    /// h2 resets a stream with CANCEL as its last handle is dropped, after it has sent what it was given. So nothing is left
+    /// to do for one that was given nothing, nor for one that the peer has reset.
+    pub(super) fn give_up(&mut self, is_last_user: bool, was_reset: bool) {
+        if self.phase == Phase::Open && !was_reset && !(is_last_user && self.is_unused()) {
+            self.reset(Reason::CANCEL);
+        }
     }
 
     pub(super) fn poll_reset(&mut self, cx: &mut Context<'_>) -> Poll<Result<Reason, h2::Error>> {

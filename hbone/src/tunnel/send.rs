@@ -11,7 +11,7 @@ use tokio::io::AsyncWrite;
 
 use super::{
     Sender, Stream, TunnelError,
-    outgoing::{Given, Gone, MAX_CHUNK},
+    outgoing::{Given, Gone, MAX_CHUNK, Phase},
     stream::Sending,
 };
 use crate::{
@@ -25,19 +25,11 @@ use crate::{
 #[derive(Debug)]
 pub struct SendHalf {
     stream: Sender,
-    state: State,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum State {
-    Open,
-    Finished,
-    Reset,
 }
 
 impl SendHalf {
     pub(super) fn new(stream: Sender) -> Self {
-        Self { stream, state: State::Open }
+        Self { stream }
     }
 
     /// Sends bytes, waiting while the peer's window or the connection's buffer is full.
@@ -87,8 +79,8 @@ impl SendHalf {
     ///
     /// As for [`send`](Self::send).
     pub fn poll_reserve(&mut self, cx: &mut Context<'_>, wanted: usize) -> Poll<Result<usize, TunnelError>> {
-        let granted = match &mut *self.stream.lock() {
-            Sending::Open(outgoing) if self.state == State::Open => {
+        let granted = match &mut self.stream.lock().send {
+            Sending::Open(outgoing) if outgoing.phase() == Phase::Open => {
                 ready!(outgoing.poll_capacity(cx, wanted))
             }
             _ => return Poll::Ready(Err(TunnelError::Closed)),
@@ -98,7 +90,7 @@ impl SendHalf {
 
     /// Gives back what was reserved and not used, so that other tunnels can have it.
     pub fn cancel_reserve(&mut self) {
-        if let Sending::Open(outgoing) = &mut *self.stream.lock() {
+        if let Sending::Open(outgoing) = &mut self.stream.lock().send {
             outgoing.cancel_reserve();
         }
     }
@@ -112,24 +104,21 @@ impl SendHalf {
     ///
     /// If the tunnel is reset or its connection lost.
     pub fn finish(&mut self) -> Result<(), TunnelError> {
-        match self.state {
-            State::Finished => return Ok(()),
-            State::Reset => return Err(TunnelError::Closed),
-            State::Open => {}
-        }
-        let sent = match &mut *self.stream.lock() {
-            Sending::Open(outgoing) => outgoing.finish().is_ok(),
-            _ => false,
-        };
-        if sent {
-            self.state = State::Finished;
-            return Ok(());
+        if let Sending::Open(outgoing) = &mut self.stream.lock().send {
+            match outgoing.phase() {
+                Phase::Finished => return Ok(()),
+                Phase::Reset => return Err(TunnelError::Closed),
+                Phase::Open if outgoing.finish().is_ok() => return Ok(()),
+                Phase::Open => {}
+            }
         }
         match self.why_closed() {
             TunnelError::Reset(ResetReason::NoError | ResetReason::Cancel)
                 if self.stream.stream().is_recv_ended() =>
             {
-                self.state = State::Finished;
+                if let Sending::Open(outgoing) = &mut self.stream.lock().send {
+                    outgoing.finish_unheard();
+                }
                 Ok(())
             }
             error => Err(error),
@@ -140,8 +129,11 @@ impl SendHalf {
     ///
     /// What was sent and is still on its way within this process is dropped.
     pub fn reset(&mut self, reason: ResetReason) {
-        self.stream.lock().reset(Reason::from(reason.code()));
-        self.state = State::Reset;
+        let sending = &mut self.stream.lock().send;
+        sending.reset(Reason::from(reason.code()));
+        if let Sending::Open(outgoing) = sending {
+            outgoing.close();
+        }
     }
 
     /// Whether the peer has finished its own direction, though perhaps not all of it has been received from here.
@@ -164,11 +156,8 @@ impl SendHalf {
 
     /// Polls for a reset, see [`stopped`](Self::stopped).
     pub fn poll_stopped(&mut self, cx: &mut Context<'_>) -> Poll<TunnelError> {
-        if self.state == State::Reset {
-            return Poll::Ready(TunnelError::Closed);
-        }
-        let reset = match &mut *self.stream.lock() {
-            Sending::Open(outgoing) => ready!(outgoing.poll_reset(cx)),
+        let reset = match &mut self.stream.lock().send {
+            Sending::Open(outgoing) if outgoing.phase() != Phase::Reset => ready!(outgoing.poll_reset(cx)),
             _ => return Poll::Ready(TunnelError::Closed),
         };
         Poll::Ready(why_reset(reset, self.stream.stream()))
@@ -181,8 +170,8 @@ impl SendHalf {
         wanted: usize,
         take: impl FnOnce(usize) -> Bytes,
     ) -> Poll<Result<usize, TunnelError>> {
-        let result = match &mut *self.stream.lock() {
-            Sending::Open(outgoing) if self.state == State::Open => {
+        let result = match &mut self.stream.lock().send {
+            Sending::Open(outgoing) if outgoing.phase() == Phase::Open => {
                 ready!(outgoing.poll_capacity(cx, wanted)).and_then(|granted| {
                     let given = outgoing.send(take(granted), self.stream.connection())?;
                     if granted < wanted.min(MAX_CHUNK) {
@@ -204,13 +193,6 @@ impl SendHalf {
         })
     }
 
-    /// Whether nothing is left to do for a tunnel that is given up: the peer has reset it, or h2 resets it with CANCEL as
-    /// its last handle is dropped. It would send first what it was given, were there anything.
-    fn is_reset_by_h2(&self) -> bool {
-        let stream = self.stream.stream();
-        stream.was_reset() || (stream.has_one_user() && self.stream.lock().is_unused())
-    }
-
     fn why_gone(&mut self, gone: Gone) -> TunnelError {
         match gone {
             Gone::Closed => self.why_closed(),
@@ -223,14 +205,6 @@ impl SendHalf {
         match self.poll_stopped(&mut Context::from_waker(Waker::noop())) {
             Poll::Ready(error) => error,
             Poll::Pending => TunnelError::Closed,
-        }
-    }
-}
-
-impl Drop for SendHalf {
-    fn drop(&mut self) {
-        if self.state == State::Open && !self.is_reset_by_h2() {
-            self.reset(ResetReason::Cancel);
         }
     }
 }

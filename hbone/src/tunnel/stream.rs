@@ -2,12 +2,13 @@ use std::{
     pin::Pin,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
+        atomic::{AtomicBool, Ordering},
     },
-    task::{Context, Poll, Wake, Waker, ready},
+    task::{Context, Poll, Waker, ready},
 };
 
 use bytes::Bytes;
+use futures_task::{ArcWake, waker_ref};
 use h2::{Reason, RecvStream, SendStream, client::ResponseFuture, server::SendResponse};
 use http::{HeaderMap, Response, StatusCode};
 
@@ -24,21 +25,29 @@ use crate::{
 /// end of its turn the driver takes the frames out of h2 and wakes the user, if there is one. So h2 never keeps frames
 /// for long, and how much is kept here is bounded.
 ///
-/// The two mutexes are never held together, and both before h2's. h2 calls [`wake`](Wake::wake) and drops the waker with
-/// its own held, so neither may call it: a stream is let go of by its users, who take h2's handles with them.
+/// Its mutex is taken before h2's. h2 calls [`wake`](ArcWake::wake) and drops the waker with its own held, so neither may
+/// call it: a stream is let go of by its users, who take h2's handles with them.
 #[derive(Debug)]
 pub(crate) struct Stream {
     connection: Arc<Shared>,
     /// Whether it stands in the connection's list.
     is_listed: AtomicBool,
-    recv: Mutex<Receiving>,
-    send: Mutex<Sending>,
     /// Whether END_STREAM has arrived.
     recv_ended: AtomicBool,
     /// Whether the peer has reset it.
     is_reset: AtomicBool,
-    users: AtomicUsize,
-    permit: Mutex<Option<Permit>>,
+    /// Whether both users are gone.
+    is_left: AtomicBool,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+pub(super) struct State {
+    recv: Receiving,
+    pub(super) send: Sending,
+    /// Who uses it: the receiver, the sender.
+    users: u8,
+    permit: Option<Permit>,
 }
 
 /// The receiving direction.
@@ -88,9 +97,9 @@ impl Stream {
         connection: Arc<Shared>,
         response: ResponseFuture,
         send: SendStream<Bytes>,
-        permit: Permit,
+        permit: Option<Permit>,
     ) -> (Receiver, Sender) {
-        Self::start(connection, Source::Response(response), Sending::Open(Outgoing::new(send)), Some(permit))
+        Self::start(connection, Source::Response(response), Sending::Open(Outgoing::new(send)), permit)
     }
 
     /// A request that a server received.
@@ -109,26 +118,25 @@ impl Stream {
         permit: Option<Permit>,
     ) -> (Receiver, Sender) {
         connection.tunnel_opened();
+        let recv = Receiving {
+            source,
+            answer: None,
+            queue: ReceiveQueue::default(),
+            end: None,
+            released: 0,
+            waker: None,
+        };
         let stream = Arc::new(Self {
             connection,
             is_listed: AtomicBool::new(false),
-            recv: Mutex::new(Receiving {
-                source,
-                answer: None,
-                queue: ReceiveQueue::default(),
-                end: None,
-                released: 0,
-                waker: None,
-            }),
-            send: Mutex::new(send),
             recv_ended: AtomicBool::new(false),
             is_reset: AtomicBool::new(false),
-            users: AtomicUsize::new(2),
-            permit: Mutex::new(permit),
+            is_left: AtomicBool::new(false),
+            state: Mutex::new(State { recv, send, users: 2, permit }),
         });
         // Makes h2 know the waker.
         stream.drain();
-        (Receiver(User(Arc::clone(&stream))), Sender(User(stream)))
+        (Receiver(Arc::clone(&stream)), Sender(stream))
     }
 
     pub(crate) fn connection(&self) -> &Arc<Shared> {
@@ -138,18 +146,18 @@ impl Stream {
     /// Takes out of h2 what has arrived, and wakes who waits for it.
     pub(crate) fn drain(self: &Arc<Self>) {
         self.is_listed.store(false, Ordering::Release);
-        let waker = Waker::from(Arc::clone(self));
-        let mut recv = self.receiving();
+        let mut state = self.lock();
+        let State { recv, send, .. } = &mut *state;
         let before = recv.queue.cost();
-        if !recv.fill(&mut Context::from_waker(&waker), &self.connection) {
+        if !recv.fill(&mut Context::from_waker(&waker_ref(self)), &self.connection) {
             return;
         }
-        let is_over_budget = recv.queue.cost() > self.connection.stream_budget() && recv.end.is_none();
-        if is_over_budget {
+        if recv.queue.cost() > self.connection.stream_budget() && recv.end.is_none() {
             recv.discard();
             recv.end = Some(End::OverBudget);
             // Were there no sender any more to reset it, h2 would keep what still comes; it resets a stream without users.
             recv.source = Source::Gone;
+            send.reset(Reason::ENHANCE_YOUR_CALM);
         }
         match recv.end {
             Some(End::Finished) => self.recv_ended.store(true, Ordering::Release),
@@ -158,10 +166,7 @@ impl Stream {
         }
         self.connection.recount(before, recv.queue.cost());
         let user = recv.waker.take();
-        drop(recv);
-        if is_over_budget {
-            self.sending().reset(Reason::ENHANCE_YOUR_CALM);
-        }
+        drop(state);
         if let Some(user) = user {
             user.wake();
         }
@@ -169,7 +174,7 @@ impl Stream {
 
     /// Passes what is gathered to be sent on to h2.
     pub(crate) fn flush(&self) {
-        if let Sending::Open(outgoing) = &mut *self.sending() {
+        if let Sending::Open(outgoing) = &mut self.lock().send {
             outgoing.flush_listed();
         }
     }
@@ -181,7 +186,7 @@ impl Stream {
 
     /// Whether we reset it because too much was not read.
     pub(super) fn is_over_budget(&self) -> bool {
-        matches!(self.receiving().end, Some(End::OverBudget))
+        matches!(self.lock().recv.end, Some(End::OverBudget))
     }
 
     /// Whether the receiving direction ended by a reset of the peer's, as far as it is known.
@@ -189,23 +194,27 @@ impl Stream {
         self.is_reset.load(Ordering::Acquire)
     }
 
-    /// Whether one of its two users is left.
-    pub(super) fn has_one_user(&self) -> bool {
-        self.users.load(Ordering::Acquire) == 1
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn receiving(&self) -> MutexGuard<'_, Receiving> {
-        self.recv.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn sending(&self) -> MutexGuard<'_, Sending> {
-        self.send.lock().unwrap_or_else(PoisonError::into_inner)
+    /// One of the two users leaves. The last gives back the permit.
+    fn leave(&self, mut state: MutexGuard<'_, State>) {
+        state.users -= 1;
+        if state.users > 0 {
+            return;
+        }
+        self.is_left.store(true, Ordering::Release);
+        let permit = state.permit.take();
+        drop(state);
+        self.connection.tunnel_gone();
+        drop(permit);
     }
 }
 
-impl Wake for Stream {
+impl ArcWake for Stream {
     fn wake(self: Arc<Self>) {
-        if self.users.load(Ordering::Acquire) == 0 {
+        if self.is_left.load(Ordering::Acquire) {
             // Nobody wants it: h2 tells what it does by itself, such as a reset.
             return;
         }
@@ -213,6 +222,10 @@ impl Wake for Stream {
             let connection = Arc::clone(&self.connection);
             connection.push_ready(self);
         }
+    }
+
+    fn wake_by_ref(stream: &Arc<Self>) {
+        Arc::clone(stream).wake();
     }
 }
 
@@ -303,14 +316,6 @@ impl Receiving {
 }
 
 impl Sending {
-    /// Whether nothing was ever given to be sent.
-    pub(super) fn is_unused(&self) -> bool {
-        match self {
-            Self::Respond(_) | Self::Gone => false,
-            Self::Open(outgoing) => outgoing.is_unused(),
-        }
-    }
-
     pub(super) fn reset(&mut self, reason: Reason) {
         match self {
             Self::Respond(respond) => respond.send_reset(reason),
@@ -322,7 +327,7 @@ impl Sending {
 
 /// The one who receives from a stream. Dropped, it stops receiving; what it has taken is to be released before.
 #[derive(Debug)]
-pub(crate) struct Receiver(User);
+pub(crate) struct Receiver(Arc<Stream>);
 
 impl Receiver {
     /// Polls for the answer to a request, once.
@@ -330,7 +335,7 @@ impl Receiver {
         &self,
         cx: &mut Context<'_>,
     ) -> Poll<Result<(StatusCode, HeaderMap), ConnectError>> {
-        let mut recv = self.0.0.receiving();
+        let recv = &mut self.0.lock().recv;
         match recv.answer.take() {
             Some(answer) => Poll::Ready(answer),
             None => {
@@ -342,13 +347,14 @@ impl Receiver {
 
     /// Whether the peer has reset the stream, as far as the driver has seen.
     pub(crate) fn was_reset(&self) -> bool {
-        self.0.0.was_reset()
+        self.0.was_reset()
     }
 
     /// Polls for the next bytes.
     pub(super) fn poll_data(&self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, TunnelError>>> {
-        let stream = &self.0.0;
-        let mut recv = stream.receiving();
+        let stream = &self.0;
+        let mut state = stream.lock();
+        let recv = &mut state.recv;
         let before = recv.queue.cost();
         if let Some(data) = recv.queue.pop() {
             stream.connection.recount(before, recv.queue.cost() + data.len());
@@ -362,7 +368,7 @@ impl Receiver {
             Some(End::Finished) => Poll::Ready(None),
             Some(End::Failed) => {
                 let error = recv.error();
-                drop(recv);
+                drop(state);
                 Poll::Ready(Some(Err(error.explain(&stream.connection))))
             }
             Some(End::OverBudget) => Poll::Ready(Some(Err(TunnelError::OverBudget))),
@@ -372,13 +378,13 @@ impl Receiver {
 
     /// Whether END_STREAM has arrived.
     pub(super) fn is_end_received(&self) -> bool {
-        self.0.0.is_recv_ended()
+        self.0.is_recv_ended()
     }
 
     /// Lets the peer send that many bytes more, which were taken before.
     pub(super) fn release(&self, bytes: usize) {
-        let stream = &self.0.0;
-        let mut recv = stream.receiving();
+        let stream = &self.0;
+        let recv = &mut stream.lock().recv;
         recv.release(bytes);
         stream.connection.recount(bytes, 0);
         if recv.queue.is_empty() {
@@ -389,33 +395,35 @@ impl Receiver {
 
 impl Drop for Receiver {
     fn drop(&mut self) {
-        let stream = &self.0.0;
-        let mut recv = stream.receiving();
+        let stream = &*self.0;
+        let mut state = stream.lock();
+        let recv = &mut state.recv;
         let cost = recv.queue.cost();
         // The other half may live on for long, and other tunnels can use the credit.
         recv.discard();
         stream.connection.recount(cost, 0);
         recv.waker = None;
         recv.source = Source::Gone;
+        stream.leave(state);
     }
 }
 
-/// The one who sends on a stream. Dropped, it sends no more; h2 resets a stream that is not finished.
+/// The one who sends on a stream. Dropped before it has finished, it resets the stream.
 #[derive(Debug)]
-pub(crate) struct Sender(User);
+pub(crate) struct Sender(Arc<Stream>);
 
 impl Sender {
     pub(super) fn stream(&self) -> &Stream {
-        &self.0.0
+        &self.0
     }
 
-    pub(super) fn lock(&self) -> MutexGuard<'_, Sending> {
-        self.0.0.sending()
+    pub(super) fn lock(&self) -> MutexGuard<'_, State> {
+        self.0.lock()
     }
 
     /// Has the driver pass on what is gathered.
     pub(super) fn list_unsent(&self) {
-        self.connection().push_unsent(Arc::clone(&self.0.0));
+        self.connection().push_unsent(Arc::clone(&self.0));
     }
 
     pub(crate) fn connection(&self) -> &Shared {
@@ -424,18 +432,18 @@ impl Sender {
 
     /// Answers a request and goes on to send.
     pub(crate) fn respond(&self, head: Response<()>) -> Result<(), TunnelError> {
-        let mut sending = self.lock();
-        let Sending::Respond(respond) = &mut *sending else { return Err(TunnelError::Closed) };
+        let mut state = self.lock();
+        let Sending::Respond(respond) = &mut state.send else { return Err(TunnelError::Closed) };
         match respond.send_response(head, false) {
             Ok(send) => {
-                *sending = Sending::Open(Outgoing::new(send));
+                state.send = Sending::Open(Outgoing::new(send));
                 Ok(())
             }
             Err(_) => {
                 // A stream that takes no response says why.
                 let reset = respond.poll_reset(&mut Context::from_waker(Waker::noop()));
                 respond.send_reset(Reason::INTERNAL_ERROR);
-                drop(sending);
+                drop(state);
                 Err(match reset {
                     Poll::Ready(reset) => why_reset(reset, self.stream()),
                     Poll::Pending => TunnelError::Closed,
@@ -446,7 +454,7 @@ impl Sender {
 
     /// Polls a request that was not answered for its being taken back.
     pub(crate) fn poll_reset(&self, cx: &mut Context<'_>) -> Poll<TunnelError> {
-        let reset = match &mut *self.lock() {
+        let reset = match &mut self.lock().send {
             Sending::Respond(respond) => ready!(respond.poll_reset(cx)),
             Sending::Open(_) | Sending::Gone => return Poll::Ready(TunnelError::Closed),
         };
@@ -455,7 +463,7 @@ impl Sender {
 
     /// Answers a request in another way.
     pub(crate) fn with_respond(&self, answer: impl FnOnce(&mut SendResponse<Bytes>)) {
-        if let Sending::Respond(respond) = &mut *self.lock() {
+        if let Sending::Respond(respond) = &mut self.lock().send {
             answer(respond);
         }
     }
@@ -463,21 +471,14 @@ impl Sender {
 
 impl Drop for Sender {
     fn drop(&mut self) {
-        *self.lock() = Sending::Gone;
-    }
-}
-
-/// One of two users of a stream. The last to go gives back its permit, after the stream is gone.
-#[derive(Debug)]
-struct User(Arc<Stream>);
-
-impl Drop for User {
-    fn drop(&mut self) {
-        if self.0.users.fetch_sub(1, Ordering::AcqRel) == 1 {
-            self.0.connection.tunnel_gone();
-            let permit = self.0.permit.lock().unwrap_or_else(PoisonError::into_inner).take();
-            drop(permit);
+        let stream = &*self.0;
+        let mut state = stream.lock();
+        let is_last = state.users == 1;
+        if let Sending::Open(outgoing) = &mut state.send {
+            outgoing.give_up(is_last, stream.was_reset());
         }
+        state.send = Sending::Gone;
+        stream.leave(state);
     }
 }
 

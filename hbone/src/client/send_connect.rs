@@ -7,7 +7,11 @@ use std::{
 };
 
 use bytes::Bytes;
-use h2::client::SendRequest;
+use h2::{
+    SendStream,
+    client::{ResponseFuture, SendRequest},
+};
+use http::Request;
 
 use super::ConnectError;
 use crate::{
@@ -56,19 +60,8 @@ impl SendConnect {
         permit: Option<Permit>,
     ) -> Result<Opening, ConnectError> {
         let request = request.to_http().ok_or(ConnectError::InvalidRequest)?;
-        let mut send = self.requests.get().ok_or(ConnectError::Closed)?;
-        let shared = &self.requests.shared;
-        if !shared.admit() {
-            return Err(ConnectError::OverBudget);
-        }
-        let (response, stream) = send.send_request(request, false).map_err(|_| {
-            // Never pending on a fresh clone; tells a connection that is over from a request that is wrong.
-            match send.poll_ready(&mut Context::from_waker(Waker::noop())) {
-                Poll::Ready(Err(error)) => ConnectError::unsent(&error),
-                _ => ConnectError::InvalidRequest,
-            }
-        })?;
-        let ends = Stream::requested(Arc::clone(shared), response, stream, permit);
+        let (response, stream) = self.requests.send(request)?;
+        let ends = Stream::requested(Arc::clone(&self.requests.shared), response, stream, permit);
         Ok(Opening { ends: Some(ends) })
     }
 
@@ -134,6 +127,28 @@ impl Requests {
 
     fn get(&self) -> Option<SendRequest<Bytes>> {
         self.send.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn send(&self, request: Request<()>) -> Result<(ResponseFuture, SendStream<Bytes>), ConnectError> {
+        let mut slot = self.send.lock().unwrap_or_else(PoisonError::into_inner);
+        let send = slot.as_mut().ok_or(ConnectError::Closed)?;
+        if !self.shared.admit() {
+            return Err(ConnectError::OverBudget);
+        }
+        let sent = send.send_request(request, false);
+        match (sent, send.poll_ready(&mut Context::from_waker(Waker::noop()))) {
+            (Ok(stream), ready) => {
+                if ready.is_pending() {
+                    // The stream waits until the peer allows it. This handle would take no other meanwhile, and keep
+                    // that one even if its user gave up.
+                    *send = send.clone();
+                }
+                self.shared.tunnel_opened();
+                Ok(stream)
+            }
+            (Err(_), Poll::Ready(Err(error))) => Err(ConnectError::unsent(&error)),
+            (Err(_), _) => Err(ConnectError::InvalidRequest),
+        }
     }
 }
 

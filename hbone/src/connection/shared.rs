@@ -227,8 +227,9 @@ impl Shared {
         self.is_bulk.load(Ordering::Relaxed)
     }
 
+    /// One more. To be called by one thread at a time: a server's driver, or a client with its requests locked.
     pub(crate) fn tunnel_opened(&self) {
-        self.opened.fetch_add(1, Ordering::Relaxed);
+        self.opened.store(self.opened() + 1, Ordering::Relaxed);
     }
 
     pub(crate) fn tunnel_gone(&self) {

@@ -1,6 +1,6 @@
 use std::{
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, OnceLock, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     task::{Context, Wake, Waker},
@@ -20,15 +20,24 @@ pub(crate) struct WakeFlag {
 #[derive(Debug)]
 struct Inner {
     is_raised: AtomicBool,
-    /// Of the task that polled last.
-    task: Mutex<Option<Waker>>,
+    /// Of the task that polled first, which usually is the only one: it is woken without a lock.
+    first: OnceLock<Waker>,
+    /// Whether another has polled since.
+    is_moved: AtomicBool,
+    /// Of the task that polled last, then.
+    last: Mutex<Option<Waker>>,
 }
 
 impl WakeFlag {
     /// A flag that is raised: there is a first turn.
     pub(crate) fn new() -> Self {
-        let inner = Arc::new(Inner { is_raised: AtomicBool::new(true), task: Mutex::new(None) });
-        Self { inner, task: None }
+        let inner = Inner {
+            is_raised: AtomicBool::new(true),
+            first: OnceLock::new(),
+            is_moved: AtomicBool::new(false),
+            last: Mutex::new(None),
+        };
+        Self { inner: Arc::new(inner), task: None }
     }
 
     /// A flag that tells a test whether it was woken.
@@ -47,12 +56,21 @@ impl WakeFlag {
     /// Lowers the flag; says whether it was raised. The task is woken when it is raised again.
     #[inline]
     pub(crate) fn take(&mut self, cx: &Context<'_>) -> bool {
-        if !self.task.as_ref().is_some_and(|task| task.will_wake(cx.waker())) {
-            // Before the flag is looked at: who raises it after that is to find this task.
-            self.task = Some(cx.waker().clone());
-            self.inner.task.lock().unwrap_or_else(PoisonError::into_inner).clone_from(&self.task);
+        if self.task.as_ref().is_some_and(|task| task.will_wake(cx.waker())) {
+            self.inner.is_raised.load(Ordering::Acquire) && self.inner.is_raised.swap(false, Ordering::AcqRel)
+        } else {
+            self.change_task(cx.waker())
         }
-        self.inner.is_raised.load(Ordering::Acquire) && self.inner.is_raised.swap(false, Ordering::AcqRel)
+    }
+
+    fn change_task(&mut self, task: &Waker) -> bool {
+        if self.inner.first.set(task.clone()).is_err() {
+            *self.inner.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(task.clone());
+            self.inner.is_moved.store(true, Ordering::Release);
+        }
+        self.task = Some(task.clone());
+        // Written to in any case: who raises the flag after this finds the task, who raised it before is seen.
+        self.inner.is_raised.swap(false, Ordering::AcqRel)
     }
 }
 
@@ -66,7 +84,13 @@ impl Wake for Inner {
             // The task has been woken and has not come yet.
             return;
         }
-        let task = self.task.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if !self.is_moved.load(Ordering::Acquire) {
+            if let Some(task) = self.first.get() {
+                task.wake_by_ref();
+            }
+            return;
+        }
+        let task = self.last.lock().unwrap_or_else(PoisonError::into_inner).clone();
         if let Some(task) = task {
             task.wake();
         }

@@ -92,7 +92,7 @@ pub(super) enum Sending {
 }
 
 impl Stream {
-    /// A request that a client sent.
+    /// A request that a client sent, which the connection has counted.
     pub(crate) fn requested(
         connection: Arc<Shared>,
         response: ResponseFuture,
@@ -108,6 +108,7 @@ impl Stream {
         body: RecvStream,
         respond: SendResponse<Bytes>,
     ) -> (Receiver, Sender) {
+        connection.tunnel_opened();
         Self::start(connection, Source::Body(body), Sending::Respond(respond), None)
     }
 
@@ -117,7 +118,6 @@ impl Stream {
         send: Sending,
         permit: Option<Permit>,
     ) -> (Receiver, Sender) {
-        connection.tunnel_opened();
         let recv = Receiving {
             source,
             answer: None,
@@ -218,7 +218,9 @@ impl ArcWake for Stream {
             // Nobody wants it: h2 tells what it does by itself, such as a reset.
             return;
         }
-        if !self.is_listed.swap(true, Ordering::AcqRel) {
+        // h2 holds its lock, so nobody else wakes it now; and the driver has seen what came before it asked h2 again.
+        if !self.is_listed.load(Ordering::Acquire) {
+            self.is_listed.store(true, Ordering::Release);
             let connection = Arc::clone(&self.connection);
             connection.push_ready(self);
         }

@@ -12,7 +12,7 @@ use h2::{RecvStream, SendStream, client::SendRequest};
 use hbone::{
     ConnectRequest, Destination, Tunnel,
     client::{self, SendConnect},
-    server::{self, Incoming},
+    server,
 };
 use http::{Request, Response};
 use tokio::io::{DuplexStream, duplex};
@@ -76,23 +76,22 @@ async fn hbone_server(io: DuplexStream) {
         .without_keepalive();
     let Ok(mut connection) = builder.handshake(io).await else { return };
     while let Some(Ok(incoming)) = connection.accept().await {
-        tokio::spawn(serve_tunnel(incoming));
+        // A block, as at the server of bare HTTP/2: functions keep their arguments twice.
+        tokio::spawn(async move {
+            let echo = incoming.destination().port() != 1;
+            let Ok(tunnel) = incoming.accept() else { return };
+            let (mut recv, mut send) = tunnel.into_split();
+            while let Some(data) = recv.data().await {
+                let Ok(data) = data else { return };
+                let length = data.len();
+                if echo && send.send(data).await.is_err() {
+                    return;
+                }
+                recv.release(length);
+            }
+            let _ = send.finish();
+        });
     }
-}
-
-async fn serve_tunnel(incoming: Incoming) {
-    let echo = incoming.destination().port() != 1;
-    let Ok(tunnel) = incoming.accept() else { return };
-    let (mut recv, mut send) = tunnel.into_split();
-    while let Some(data) = recv.data().await {
-        let Ok(data) = data else { return };
-        let length = data.len();
-        if echo && send.send(data).await.is_err() {
-            return;
-        }
-        recv.release(length);
-    }
-    let _ = send.finish();
 }
 
 /// A client made of bare h2, with a server made of the same.

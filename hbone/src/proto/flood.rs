@@ -81,6 +81,7 @@ pub(crate) struct FrameMeter {
     role: Role,
     /// Bytes to pass over: the preface, and then payloads.
     skip: usize,
+    /// A head that came in pieces, and how much of it there is.
     head: [u8; HEAD],
     have: usize,
     /// Frames of kind HEADERS so far.
@@ -155,6 +156,13 @@ impl FrameMeter {
             if bytes.is_empty() {
                 return count;
             }
+            if self.have == 0
+                && let Some((head, rest)) = bytes.split_first_chunk()
+            {
+                count += u32::from(self.is_idle_frame(*head));
+                bytes = rest;
+                continue;
+            }
             let wanted = (HEAD - self.have).min(bytes.len());
             let (head, rest) = bytes.split_at(wanted);
             for (slot, byte) in self.head.iter_mut().skip(self.have).zip(head) {
@@ -164,14 +172,14 @@ impl FrameMeter {
             bytes = rest;
             if self.have == HEAD {
                 self.have = 0;
-                count += u32::from(self.is_idle_frame());
+                count += u32::from(self.is_idle_frame(self.head));
             }
         }
     }
 
     /// Looks at a frame's head, whether it serves no tunnel.
-    fn is_idle_frame(&mut self) -> bool {
-        let [high, middle, low, kind, flags, ..] = self.head;
+    fn is_idle_frame(&mut self, head: [u8; HEAD]) -> bool {
+        let [high, middle, low, kind, flags, ..] = head;
         self.skip = usize::from(high) << 16 | usize::from(middle) << 8 | usize::from(low);
         match kind {
             DATA => {

@@ -84,12 +84,12 @@ impl ConnectRequest {
             (header::TRACESTATE, &self.tracestate),
             (header::FORWARDED_NETWORK, &self.forwarded_network),
         ];
-        // Room for the usual four, since growing moves them.
         let is_bare = named.iter().all(|(_, value)| value.is_none());
-        let mut headers = if self.headers.is_empty() && !is_bare {
-            HeaderMap::with_capacity(4)
-        } else {
-            self.headers.clone()
+        let mut headers = match (self.headers.is_empty(), is_bare) {
+            (true, true) => HeaderMap::new(),
+            // Room for the usual four, since growing moves them.
+            (true, false) => HeaderMap::with_capacity(4),
+            (false, _) => self.headers.clone(),
         };
         for (name, value) in named {
             if let Some(value) = value {

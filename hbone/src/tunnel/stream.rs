@@ -400,10 +400,12 @@ impl Drop for Receiver {
         let stream = &*self.0;
         let mut state = stream.lock();
         let recv = &mut state.recv;
-        let cost = recv.queue.cost();
-        // The other half may live on for long, and other tunnels can use the credit.
-        recv.discard();
-        stream.connection.recount(cost, 0);
+        if !recv.queue.is_empty() {
+            // The other half may live on for long, and other tunnels can use the credit.
+            let cost = recv.queue.cost();
+            recv.discard();
+            stream.connection.recount(cost, 0);
+        }
         recv.waker = None;
         recv.source = Source::Gone;
         stream.leave(state);

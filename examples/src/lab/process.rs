@@ -57,6 +57,15 @@ impl Process {
         Ok(kill_process(self.pid()?, Signal::TERM)?)
     }
 
+    /// Interrupts it, with `SIGINT`.
+    ///
+    /// # Errors
+    ///
+    /// If it has ended already.
+    pub fn interrupt(&self) -> io::Result<()> {
+        Ok(kill_process(self.pid()?, Signal::INT)?)
+    }
+
     /// Waits for its end and for the last of what it writes.
     ///
     /// # Errors

@@ -7,6 +7,7 @@ use std::{
     fs,
     os::unix::fs::symlink,
     path::{Path, PathBuf},
+    thread,
     time::Duration,
 };
 
@@ -72,6 +73,30 @@ async fn until(what: impl Fn() -> bool) {
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
     panic!("not within ten seconds");
+}
+
+#[test]
+fn of_two_readings_at_once_the_later_one_stays() {
+    let ca = Authority::new("example.org");
+    let mut mount = Mount::new("readings");
+    mount.identity(&ca, &ca.leaf(CLIENT).issue());
+    let source = FileSource::open(CredentialFiles::istio(&mount.directory), provider()).unwrap();
+    thread::scope(|scope| {
+        for _ in 0..8 {
+            scope.spawn(|| (0..300).for_each(|_| _ = source.reload()));
+        }
+        for _ in 0..120 {
+            let leaf = ca.leaf(CLIENT).issue();
+            mount.identity(&ca, &leaf);
+            while source.reload().is_err() {}
+            let serial = leaf.svid().unwrap().serial().to_owned();
+            // Nor may it come back while the others go on.
+            for _ in 0..20 {
+                assert_eq!(*source.status().serial, *serial);
+                thread::yield_now();
+            }
+        }
+    });
 }
 
 // identity#80

@@ -57,6 +57,8 @@ struct Shared {
     provider: Arc<CryptoProvider>,
     current: ArcSwap<Credentials>,
     generation: AtomicU64,
+    /// Held from before the files are read until what they say counts: of two readings the later one is to stay.
+    reading: Mutex<()>,
     status: Mutex<Outcome>,
 }
 
@@ -86,6 +88,7 @@ impl FileSource {
             provider,
             current: ArcSwap::from_pointee(credentials),
             generation: AtomicU64::new(0),
+            reading: Mutex::default(),
             status: Mutex::new(Outcome { looks: Some(looks), ..Outcome::default() }),
         })))
     }
@@ -95,12 +98,13 @@ impl FileSource {
         self.0.current.load().svid.id().clone()
     }
 
-    /// Reads the files now, which blocks for as long as that takes.
+    /// Reads the files now, which blocks for as long as that takes, and for as long as somebody else's reading.
     ///
     /// # Errors
     ///
     /// If they make no identity. The one before stays.
     pub fn reload(&self) -> Result<(), FileError> {
+        let _reading = self.0.reading.lock().unwrap_or_else(PoisonError::into_inner);
         match load(&self.0.files, &self.0.provider) {
             Ok((credentials, looks)) => {
                 self.0.current.store(Arc::new(credentials));

@@ -7,7 +7,7 @@ use rustls::{
     pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, pem, pem::PemObject},
     sign::CertifiedKey,
 };
-use zeroize::Zeroizing;
+use zeroize::{Zeroize, Zeroizing};
 
 use crate::{
     ChainCertificate, LeafError, Place, SpiffeId,
@@ -95,7 +95,10 @@ impl X509Svid {
             CertificateDer::pem_slice_iter(chain).collect::<Result<_, _>>().map_err(SvidError::ChainPem)?;
         match PrivateKeyDer::from_pem_slice(key).map_err(SvidError::KeyPem)? {
             PrivateKeyDer::Pkcs8(key) => Self::from_der(chain, key, provider),
-            _ => Err(SvidError::KeyFormat),
+            mut other => {
+                other.zeroize();
+                Err(SvidError::KeyFormat)
+            }
         }
     }
 

@@ -5,6 +5,8 @@ use std::collections::VecDeque;
 pub(super) struct Lane {
     /// What this side is to do with the request.
     pub(super) fate: Fate,
+    /// It is none for a tunnel, or is to be refused.
+    pub(super) is_refused: bool,
     /// Somebody did something that lets this stream, and no other, end early.
     pub(super) disturbed: bool,
     /// The peer broke a rule of the stream, or reset it, and says no more on it.

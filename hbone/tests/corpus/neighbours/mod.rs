@@ -99,6 +99,7 @@ impl World {
         assert_eq!(self.near.read(FIRST, lane, PROBE), PROBE, "the first tunnel waits");
         self.near.release(FIRST, PROBE);
         self.near.rest(&mut self.peer);
+        assert!(self.peer.to_near >= CREDIT, "of the connection's credit {} is left", self.peer.to_near);
     }
 
     fn perform(&mut self, what: u8, which: u8, how: u8) {
@@ -187,7 +188,6 @@ impl World {
         self.rest();
         self.look_at_first();
         assert_eq!(self.near.held_bytes(), 0, "something is held for nobody");
-        assert!(self.peer.to_near >= CREDIT, "of the connection's credit {} is left", self.peer.to_near);
         self.peer.end(FIRST, false);
         let lane = self.peer.lanes.get_mut(&FIRST).expect("the first");
         self.near.finish(FIRST, lane);
@@ -210,8 +210,9 @@ const SETTINGS: [(u16, &[u32]); 6] = [
     (UNKNOWN_SETTING, &[0, u32::MAX]),
 ];
 /// What passes through the first tunnel at a time.
-const PROBE: usize = 64;
-/// An unread byte costs the others nothing, and what was read is given back from half a window on.
+const PROBE: usize = 500;
+/// Of a connection's window of 65,535: an unread byte costs the others nothing, and what was read or let go of is given back
+/// from half a window on.
 const CREDIT: i64 = 32_767;
 /// h2 ends a connection at its 101st.
 const EMPTY: usize = 60;

@@ -77,8 +77,9 @@ impl Peer {
         lane.fate = fate;
         lane.to_near.has_end = ends;
         let live = self.lanes.values().filter(|lane| !lane.is_reset && !lane.is_peer_reset).count();
+        lane.is_refused = kind != Request::Tunnel || fate != Fate::Accept;
         // One too many may be refused.
-        if kind != Request::Tunnel || fate != Fate::Accept || live >= TUNNELS {
+        if lane.is_refused || live >= TUNNELS {
             lane.disturb();
         }
         self.lanes.insert(stream, lane);
@@ -359,7 +360,12 @@ impl Peer {
             return;
         }
         let Some(lane) = self.lanes.get_mut(&stream) else {
-            panic!("a frame on stream {stream}, which is idle")
+            // What was not sent yet as the goodbye came and is given up at once, h2 resets all the same. Whoever has said
+            // goodbye may pass over it (RFC 9113 §6.8).
+            if kind == RST_STREAM && stream > self.last_taken {
+                return;
+            }
+            panic!("a frame of kind {kind} on stream {stream}, which is idle")
         };
         if kind == WINDOW_UPDATE {
             lane.to_near.window += increment(payload);
@@ -395,7 +401,7 @@ impl Peer {
         if flags & END_STREAM != 0 {
             lane.from_near.has_end = true;
             let is_whole = lane.is_finished && lane.from_near.received == lane.from_near.sent;
-            assert!(is_whole || lane.disturbed, "an end before the last byte");
+            assert!(is_whole || lane.is_refused, "an end before the last byte, or that nobody made");
         }
     }
 }

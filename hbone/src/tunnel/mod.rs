@@ -8,9 +8,11 @@ mod recv;
 mod send;
 mod stream;
 
+#[cfg(feature = "pool")]
+pub(crate) use self::permit::Release;
 pub use self::{error::TunnelError, recv::RecvHalf, send::SendHalf};
 pub(crate) use self::{
-    permit::{Permit, Release},
+    permit::Permit,
     stream::{Receiver, Sender, Stream},
 };
 use crate::proto::{ConnectResponse, ResetReason};

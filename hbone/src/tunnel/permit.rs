@@ -11,6 +11,7 @@ pub(crate) trait Release: Send + Sync {
 
 impl Permit {
     /// Takes charge of one tunnel that `counter` has counted.
+    #[cfg(feature = "pool")]
     pub(crate) fn new(counter: Arc<dyn Release>) -> Self {
         Self(counter)
     }

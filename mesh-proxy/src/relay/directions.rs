@@ -94,7 +94,7 @@ impl Progress {
         poll_fn(|_| ready_if(self.directions_ended() > 0)).await;
         loop {
             let seen = self.chunks();
-            // On the heap, since most connections never come here, and those that do do not stay.
+            // On the heap, so that it takes no room while both directions are open.
             Box::pin(sleep(limit)).await;
             if self.chunks() == seen {
                 return limit;

@@ -3,6 +3,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use benches::thread_time;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use mesh_identity::{
     CertSelector, ClientConfigBuilder, ExpectedPeer, PeerIdentity, ServerConfigBuilder, SpiffeId,
@@ -43,13 +44,13 @@ fn handshake(criterion: &mut Criterion) {
             for batch in 0..batches {
                 // Who goes first takes turns.
                 for turn in 0..2 {
-                    let start = computed();
+                    let start = thread_time();
                     if (batch + turn) % 2 == 0 {
                         (0..BATCH).for_each(|_| drop(plain.shake_hands()));
-                        of_plain += computed() - start;
+                        of_plain += thread_time() - start;
                     } else {
                         (0..BATCH).for_each(|_| drop(mesh.shake_hands_and_ask()));
-                        of_mesh += computed() - start;
+                        of_mesh += thread_time() - start;
                     }
                 }
             }
@@ -77,12 +78,6 @@ fn handshake(criterion: &mut Criterion) {
         bencher.iter(|| PeerIdentity::from_connection(server.get_ref().1).expect("the client's identity"));
     });
     group.finish();
-}
-
-/// How long this thread has computed.
-fn computed() -> Duration {
-    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
-    time.try_into().expect("a thread computes forward")
 }
 
 /// Two ends and the thread that does the work of both.

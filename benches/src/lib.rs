@@ -3,3 +3,6 @@
 //! `README.md` says how to run them and what they showed.
 
 pub mod e2e;
+mod thread_time;
+
+pub use thread_time::thread_time;

@@ -1,13 +1,15 @@
 //! Tunnels and the bare HTTP/2 below them in turns of some milliseconds, so that both have the same share of whatever else
-//! the machine does. Prints, for each kind of work, the best turn of both and how they compare.
+//! the machine does. Prints, for each kind of work, the best turn of both and how they compare, in what the thread computes:
+//! it never waits, and what others compute meanwhile is not counted.
 
 #[allow(dead_code, reason = "shared with the criterion benchmark")]
 mod load;
 #[allow(dead_code, reason = "shared with the criterion benchmark")]
 mod peers;
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use benches::thread_time;
 use bytes::Bytes;
 use tokio::runtime::{Builder, Runtime};
 
@@ -129,9 +131,9 @@ fn compare(
 }
 
 fn time(runtime: &Runtime, work: &mut impl AsyncFnMut()) -> Duration {
-    let start = Instant::now();
+    let start = thread_time();
     runtime.block_on(work());
-    start.elapsed()
+    thread_time() - start
 }
 
 const ROUNDS: usize = 41;

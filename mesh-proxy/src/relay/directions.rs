@@ -32,18 +32,12 @@ pub(super) async fn both(
     mut first: Pin<&mut impl Future<Output = Result<(), Stopped>>>,
     mut second: Pin<&mut impl Future<Output = Result<(), Stopped>>>,
 ) -> Result<(), RelayError> {
-    tokio::select! {
+    let (ended, is_first) = tokio::select! {
         biased;
-        ended = &mut first => after(progress, ended, second).await,
-        ended = &mut second => after(progress, ended, first).await,
-    }
-}
-
-async fn after(
-    progress: &Progress,
-    ended: Result<(), Stopped>,
-    other: Pin<&mut impl Future<Output = Result<(), Stopped>>>,
-) -> Result<(), RelayError> {
+        ended = &mut first => (ended, true),
+        ended = &mut second => (ended, false),
+    };
+    let other = async { if is_first { second.await } else { first.await } };
     match ended {
         Ok(()) => other.await.map_err(|stopped| match stopped {
             Stopped::From(error) | Stopped::To(error) => error,
@@ -51,7 +45,8 @@ async fn after(
         Err(Stopped::From(error)) => Err(error),
         Err(Stopped::To(error)) => {
             progress.is_cut.store(true, Ordering::Relaxed);
-            let _ = timeout(DELIVERY_GRACE, other).await;
+            // On the heap, as it is seldom: every relay has room for whatever is in here.
+            let _ = Box::pin(timeout(DELIVERY_GRACE, other)).await;
             Err(error)
         }
     }

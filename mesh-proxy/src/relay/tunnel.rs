@@ -125,7 +125,7 @@ async fn to_tunnel(
             }
             stopped = to.stopped() => {
                 let has_ended = to.is_peer_finished();
-                return nobody_listens(stopped, has_ended, &mut from, &mut buffer, shared).await;
+                return Box::pin(nobody_listens(stopped, has_ended, &mut from, &mut buffer, shared)).await;
             }
         };
         if chunk.is_empty() {
@@ -142,7 +142,7 @@ async fn to_tunnel(
         };
         if let Err(error) = sent {
             let has_ended = to.is_peer_finished();
-            return nobody_listens(error, has_ended, &mut from, &mut buffer, shared).await;
+            return Box::pin(nobody_listens(error, has_ended, &mut from, &mut buffer, shared)).await;
         }
         count(length);
         shared.progress.moved();
@@ -157,7 +157,7 @@ async fn to_tunnel(
     }
 }
 
-/// The far end takes no more bytes.
+/// The far end takes no more bytes. To be put on the heap, as it is seldom.
 ///
 /// Having ended its own direction first it has closed, as a socket would: whoever is silent may end in peace, whoever
 /// goes on talking is reset. Otherwise the connection is over.

@@ -69,12 +69,7 @@ async fn limit_of_the_peer_is_not_exceeded() {
 #[tokio::test(start_paused = true)]
 async fn limit_that_the_peer_changes_is_followed() {
     let mut world = World::new();
-    let connecting = tokio::spawn({
-        let pool = world.pool.clone();
-        async move { pool.connect("scripted", request()).await }
-    });
-    let mut peer = world.peer().await;
-    let stream = peer.next_of(HEADERS).await.stream;
+    let (connecting, mut peer, stream) = world.asked().await;
     peer.accept(stream).await;
     let _tunnel = connecting.await.unwrap().unwrap();
     for limit in [2, 1, 3] {
@@ -336,12 +331,7 @@ async fn peer_that_does_nothing_but_leave_is_not_dialled_for_ever() {
 #[tokio::test(start_paused = true)]
 async fn reset_that_proves_nothing_is_not_repeated() {
     let mut world = World::new();
-    let connecting = tokio::spawn({
-        let pool = world.pool.clone();
-        async move { pool.connect("scripted", request()).await }
-    });
-    let mut peer = world.peer().await;
-    let stream = peer.next_of(HEADERS).await.stream;
+    let (connecting, mut peer, stream) = world.asked().await;
     peer.send(RST_STREAM, 0, stream, &8u32.to_be_bytes()).await;
     assert!(!connecting.await.unwrap().unwrap_err().is_retryable());
     assert_eq!(world.dials(), 1);

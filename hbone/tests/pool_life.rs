@@ -13,11 +13,7 @@ use hbone::{
     pool::{Builder, Declined, PoolError, PoolStatus},
     server,
 };
-use support::{
-    assert_echoes,
-    frames::{GOAWAY, HEADERS},
-    request,
-};
+use support::{assert_echoes, frames::GOAWAY, request};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     time::{Instant, sleep},
@@ -91,12 +87,7 @@ async fn eviction_releases_those_who_wait() {
 #[tokio::test(start_paused = true)]
 async fn evicted_connection_closes_after_its_last_tunnel() {
     let mut world = World::new();
-    let connecting = tokio::spawn({
-        let pool = world.pool.clone();
-        async move { pool.connect("scripted", request()).await }
-    });
-    let mut peer = world.peer().await;
-    let stream = peer.next_of(HEADERS).await.stream;
+    let (connecting, mut peer, stream) = world.asked().await;
     peer.accept(stream).await;
     let tunnel = connecting.await.unwrap().unwrap();
     world.pool.evict(&"scripted");
@@ -135,12 +126,7 @@ async fn drained_pool_opens_nothing_and_keeps_its_tunnels_until_the_deadline() {
 #[tokio::test(start_paused = true)]
 async fn drain_is_over_once_the_last_tunnel_has_ended() {
     let mut world = World::new();
-    let connecting = tokio::spawn({
-        let pool = world.pool.clone();
-        async move { pool.connect("scripted", request()).await }
-    });
-    let mut peer = world.peer().await;
-    let stream = peer.next_of(HEADERS).await.stream;
+    let (connecting, mut peer, stream) = world.asked().await;
     peer.accept(stream).await;
     let tunnel = connecting.await.unwrap().unwrap();
 
@@ -275,12 +261,7 @@ async fn suspect_is_better_than_nothing_and_cleared_by_an_answer() {
 #[tokio::test(start_paused = true)]
 async fn dead_peer_leaves_the_pool_without_traffic() {
     let mut world = World::new();
-    let connecting = tokio::spawn({
-        let pool = world.pool.clone();
-        async move { pool.connect("scripted", request()).await }
-    });
-    let mut peer = world.peer().await;
-    let stream = peer.next_of(HEADERS).await.stream;
+    let (connecting, mut peer, stream) = world.asked().await;
     peer.accept(stream).await;
     let mut tunnel = connecting.await.unwrap().unwrap();
     // From here on the peer answers nothing, pings neither.

@@ -30,13 +30,8 @@ const OTHER: &str = "name: other\nnamespace: default\nscope: Namespace\naction: 
 fn policies_come_and_go_under_load(workspace: &Workspace, family: Family) {
     let mut mesh = Mesh::start(workspace, family);
     let _app = mesh.serve(Behaviour::Echo);
-    let load = Load::default();
     let (host, app) = (mesh.client.host.clone(), mesh.app());
-    thread::scope(|scope| {
-        for _ in 0..4 {
-            scope.spawn(|| load.run(&host, app));
-        }
-        let ended = Ended(&load);
+    under_load(&host, app, |load| {
         for _ in 0..3 {
             load.progress();
             mesh.replace_policies(&[DENY]);
@@ -45,9 +40,7 @@ fn policies_come_and_go_under_load(workspace: &Workspace, family: Family) {
             load.progress();
             load.failed.store(0, Ordering::Relaxed);
         }
-        drop(ended);
     });
-    assert_eq!(load.truncated.load(Ordering::Relaxed), 0);
     ping(&mut mesh.connect(mesh.app()), b"after");
 }
 
@@ -56,17 +49,24 @@ fn the_end_under_load_cuts_nothing_short(workspace: &Workspace, family: Family) 
     let builder = MeshBuilder::new(workspace, family).variable("CONNECTION_TERMINATION_DEADLINE", "1s");
     let mut mesh = builder.start();
     let _app = mesh.serve(Behaviour::Echo);
-    let load = Load::default();
     let (host, app) = (mesh.client.host.clone(), mesh.app());
-    thread::scope(|scope| {
-        for _ in 0..4 {
-            scope.spawn(|| load.run(&host, app));
-        }
-        let ended = Ended(&load);
+    under_load(&host, app, |load| {
         load.progress();
         mesh.server.proxy.process().terminate().unwrap();
         let status = mesh.server.proxy.process().wait(PATIENCE).unwrap();
         assert!(status.success(), "{status}");
+    });
+}
+
+/// Does something while connections come and go, none of which may end before its bytes without an error.
+fn under_load(host: &Host, app: SocketAddr, act: impl FnOnce(&Load)) {
+    let load = Load::default();
+    thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| load.run(host, app));
+        }
+        let ended = Ended(&load);
+        act(&load);
         drop(ended);
     });
     assert_eq!(load.truncated.load(Ordering::Relaxed), 0);

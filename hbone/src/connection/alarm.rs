@@ -47,40 +47,25 @@ impl Alarm {
 
 #[cfg(test)]
 mod tests {
-    use std::{
-        sync::{
-            Arc,
-            atomic::{AtomicUsize, Ordering},
-        },
-        task::Wake,
-        time::Duration,
-    };
+    use std::time::Duration;
 
     use tokio::time::advance;
 
     use super::*;
-
-    #[derive(Default)]
-    struct Task(AtomicUsize);
-
-    impl Wake for Task {
-        fn wake(self: Arc<Self>) {
-            self.0.fetch_add(1, Ordering::Relaxed);
-        }
-    }
+    use crate::connection::WakeFlag;
 
     #[tokio::test(start_paused = true)]
     async fn task_that_asked_last_is_woken_when_the_time_comes() {
         const WAIT: Duration = Duration::from_secs(5);
-        let tasks = [Arc::new(Task::default()), Arc::new(Task::default())];
-        let woken = || tasks.each_ref().map(|task| task.0.load(Ordering::Relaxed));
-        let [first, second] = tasks.clone().map(Waker::from);
+        let mut tasks = [WakeFlag::lowered(), WakeFlag::lowered()];
+        let [first, second] = tasks.each_ref().map(WakeFlag::waker);
+        let mut woken = || tasks.each_mut().map(|task| task.take(&Context::from_waker(Waker::noop())));
         let mut alarm = Alarm::new(Instant::now() + WAIT);
         for waker in [&first, &first, &second, &second] {
             assert!(alarm.poll(&mut Context::from_waker(waker)).is_pending());
         }
         advance(WAIT + MARGIN).await;
-        assert_eq!(woken(), [0, 1]);
+        assert_eq!(woken(), [false, true]);
         for waker in [&second, &first] {
             assert!(alarm.poll(&mut Context::from_waker(waker)).is_ready(), "whoever asks");
         }
@@ -95,7 +80,7 @@ mod tests {
         alarm.reset(Instant::now() + MARGIN);
         assert!(alarm.poll(&mut Context::from_waker(&second)).is_pending());
         advance(2 * MARGIN).await;
-        assert_eq!(woken(), [0, 2]);
+        assert_eq!(woken(), [false, true]);
         assert!(alarm.poll(&mut Context::from_waker(&second)).is_ready(), "brought forward");
     }
 

@@ -22,14 +22,14 @@ use hbone::{
 use tokio::{
     io::{AsyncWriteExt, DuplexStream, copy, duplex, sink},
     sync::mpsc,
-    task::JoinSet,
+    task::{JoinHandle, JoinSet},
     time::sleep,
 };
 use tower_service::Service;
 
 use crate::support::{
     PIPE, echo,
-    frames::{GOAWAY, Peer, SETTINGS, encode},
+    frames::{GOAWAY, HEADERS, Peer, SETTINGS, encode},
     request, serve,
 };
 
@@ -132,6 +132,15 @@ impl World {
 
     pub fn dials(&self) -> usize {
         self.dialer.dials.load(Ordering::Relaxed)
+    }
+
+    /// A tunnel that a scripted peer was asked for, and on which stream.
+    pub async fn asked(&mut self) -> (JoinHandle<Result<Tunnel, PoolError<io::Error>>>, Peer, u32) {
+        let pool = self.pool.clone();
+        let connecting = tokio::spawn(async move { pool.connect("scripted", request()).await });
+        let mut peer = self.peer().await;
+        let stream = peer.next_of(HEADERS).await.stream;
+        (connecting, peer, stream)
     }
 
     pub async fn connect(&self, key: Key) -> Result<Tunnel, PoolError<io::Error>> {

@@ -1,10 +1,6 @@
 //! Certificates and the calls for them, for a scrape.
 
-use std::{
-    fmt,
-    sync::Arc,
-    time::{SystemTime, UNIX_EPOCH},
-};
+use std::{fmt, sync::Arc};
 
 use mesh_identity::{IdentitySource, IdentityState, RotationMetrics};
 use prometheus_client::{
@@ -12,6 +8,8 @@ use prometheus_client::{
     encoding::{DescriptorEncoder, EncodeMetric},
     metrics::{MetricType, counter::ConstCounter, gauge::ConstGauge},
 };
+
+use super::gauge_value::{count, unix};
 
 /// The `mesh_identity_*` metrics of certificates, wherever they come from.
 pub(super) struct CertificateMetrics(
@@ -137,13 +135,4 @@ fn gauges<'a>(
         ConstGauge::new(number).encode(family.encode_family(&[(label, value)])?)?;
     }
     Ok(())
-}
-
-fn unix(time: SystemTime) -> i64 {
-    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
-}
-
-fn count(number: usize) -> i64 {
-    i64::try_from(number).unwrap_or(i64::MAX)
 }

@@ -12,6 +12,8 @@ mod connection;
 mod event;
 #[cfg(feature = "telemetry")]
 mod exposition;
+#[cfg(feature = "telemetry")]
+mod gauge_value;
 mod hbone_failure;
 #[cfg(feature = "telemetry")]
 mod identities;

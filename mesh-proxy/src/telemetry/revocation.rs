@@ -1,9 +1,6 @@
 //! Revocation lists and what came of them, for a scrape.
 
-use std::{
-    fmt,
-    time::{SystemTime, UNIX_EPOCH},
-};
+use std::fmt;
 
 use mesh_identity::Revocation;
 use prometheus_client::{
@@ -11,6 +8,8 @@ use prometheus_client::{
     encoding::{DescriptorEncoder, EncodeMetric},
     metrics::{MetricType, counter::ConstCounter, gauge::ConstGauge},
 };
+
+use super::gauge_value::{count, unix};
 
 use super::{Direction, labels::reporter};
 
@@ -74,13 +73,4 @@ impl Collector for RevocationMetrics {
         }
         Ok(())
     }
-}
-
-fn unix(time: SystemTime) -> i64 {
-    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
-}
-
-fn count(number: usize) -> i64 {
-    i64::try_from(number).unwrap_or(i64::MAX)
 }
